@@ -1,0 +1,400 @@
+"""From an environment to compiled charts: values, render, patched manifests, secrets cut out, frozen.
+
+A compiled chart is static: its templates include the manifests as they are, so what is planned, exported and deployed are
+the same bytes, and installing it is no second render.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from syntho_deploy import documents
+from syntho_deploy.documents import Json
+from syntho_deploy.environment import Environment, Release, Roles, load_environment, load_roles
+from syntho_deploy.errors import InputError, InputErrors, Mark, nearest, raise_all
+from syntho_deploy.helm import Helm
+from syntho_deploy.overlays import pointer
+from syntho_deploy.overlays.layers import Layer, layers
+from syntho_deploy.overlays.patch import Layers, ManifestPatch, apply, load_manifest_patches, load_values_patch
+from syntho_deploy.overlays.variables import substitute
+from syntho_deploy.secrets.sentinels import SecretObject, cut, is_secret, label, placeholders, sentinel
+from syntho_deploy.vendor import Pin, Vendored, load_pin, vendored
+
+KEEP = "helm.sh/resource-policy"
+HOOK = "helm.sh/hook"
+CLUSTER_SCOPED = frozenset(
+    """APIService ClusterRole ClusterRoleBinding CustomResourceDefinition IngressClass MutatingWebhookConfiguration Namespace Node
+    PersistentVolume PriorityClass RuntimeClass StorageClass ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding
+    ValidatingWebhookConfiguration VolumeAttachment CSIDriver CSINode""".split()
+)
+INSTALL_ORDER = {
+    kind: place
+    for place, kind in enumerate(
+        """Namespace NetworkPolicy ResourceQuota LimitRange PodDisruptionBudget ServiceAccount Secret ConfigMap StorageClass PersistentVolume
+        PersistentVolumeClaim ClusterRole ClusterRoleBinding Role RoleBinding Service DaemonSet Pod Deployment StatefulSet Job CronJob
+        Ingress""".split()
+    )
+}
+
+
+@dataclass(frozen=True)
+class CompiledChart:
+    """One chart, frozen. manifests: file name to object; digest: sha256 over the sorted names and contents."""
+
+    release: Release
+    namespace: str
+    name: str
+    version: str
+    app_version: str
+    manifests: dict[str, dict[str, Json]]
+    digest: str
+    values: Json
+    provenance: dict[str, Json]
+    hooks: tuple[str, ...]
+    crds: tuple[Path, ...]
+
+    @property
+    def objects(self) -> list[dict[str, Json]]:
+        """The manifests in the order in which they can be created."""
+        return sorted(self.manifests.values(), key=lambda item: (INSTALL_ORDER.get(item["kind"], 99), item["kind"], item["metadata"]["name"]))
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """The static chart's files, by path."""
+        chart = {"apiVersion": "v2", "name": self.name, "version": self.version, "type": "application"}
+        chart["description"] = f"Compiled by syntho-deploy for release {self.release.name} in namespace {self.namespace}; not to be edited"
+        if self.app_version:
+            chart["appVersion"] = self.app_version
+        guard = "".join(
+            f'{{{{- if ne .Release.{field} "{value}" }}}}{{{{ fail "compiled for the {word} {value}" }}}}{{{{ end }}}}\n'
+            for field, value, word in (("Name", self.release.name, "release"), ("Namespace", self.namespace, "namespace"))
+        )
+        include = '{{- range $path, $_ := .Files.Glob "manifests/*.yaml" }}\n---\n{{ $.Files.Get $path }}\n{{- end }}\n'
+        return {
+            "Chart.yaml": documents.dump(chart),
+            "values.yaml": documents.dump(self.values),
+            "provenance.yaml": documents.dump(self.provenance),
+            "templates/manifests.yaml": guard + include,
+            **{f"manifests/{name}": documents.dump(item) for name, item in self.manifests.items()},
+        }
+
+    def write(self, folder: Path) -> Path:
+        """Write the static chart as `folder`, replacing what an earlier compile left there."""
+        for old in [path for path in folder.rglob("*") if path.is_file()]:
+            if str(old.relative_to(folder)) not in self.files:
+                old.unlink()
+        for name, content in self.files.items():
+            documents.write(folder / name, content)
+        return folder
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """An environment, compiled: its charts by name, and the Secrets that they refer to."""
+
+    environment: Environment
+    roles: Roles
+    pin: Pin
+    charts: dict[str, CompiledChart]
+    secrets: tuple[SecretObject, ...]
+
+    @property
+    def objects(self) -> list[dict[str, Json]]:
+        """The objects of all charts."""
+        return [item for chart in self.charts.values() for item in chart.objects]
+
+
+@dataclass
+class Project:
+    """An environment with everything that its compile reads, each file once.
+
+    Faults of all layers and charts are collected and raised together by `values` and `compile`.
+    """
+
+    environment: Environment
+    pin: Pin
+    vendored: Vendored
+    roles: Roles
+    layers: list[Layer]
+    secret_marks: dict[str, Mark] = field(default_factory=dict)
+    _values: dict[str, Json] = field(default_factory=dict)
+    _values_errors: list[InputError] = field(default_factory=list)
+    _open: list[str] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, root: Path, name: str) -> Project:
+        """Read environment, pin, roles and layers, and check the vendored charts. Raises `InputError`."""
+        environment = load_environment(root, name)
+        pin = load_pin(root, environment.pin_file)
+        roles = load_roles(root, pin.overlays, environment)
+        charts = {release.chart for release in roles.releases}
+        for chart in pin.charts:
+            if chart not in charts:
+                raise InputError(f'no release is of the chart "{chart}"', roles.marks.get("releases", roles.file), f"name it under releases in {roles.file.name}")
+        for release in roles.releases:
+            if release.chart not in pin.charts:
+                raise InputError(f'the release "{release.key}" is of the chart "{release.chart}", which the pin does not have', roles.file)
+        reserved = {"env", "namespace", *roles.derived, *(f"release.{release.key}" for release in roles.releases)}
+        for variable in environment.vars:
+            if variable in reserved:
+                raise InputError(f'the variable "{variable}" is a derived one and cannot be set', environment.marks.get("vars"), "use another name")
+        return cls(environment, pin, vendored(root, pin), roles, layers(environment, pin.overlays, pin.charts))
+
+    def lookup(self, name: str, where: Mark) -> Json:
+        """The value of a variable. Raises `InputError` for an unknown one, with the nearest."""
+        if name.startswith("secret:"):
+            return self._secret(name.removeprefix("secret:"), where)
+        if name in self.environment.vars:
+            return self.environment.vars[name]
+        builtin = {"env": self.environment.name, "namespace": self.environment.target.namespace}
+        builtin |= {f"release.{release.key}": release.name for release in self.roles.releases}
+        if name in builtin:
+            return builtin[name]
+        if name.startswith("role:") and name.removeprefix("role:") in self.roles.values:
+            return self._role(name.removeprefix("role:"), where)
+        if name in self.roles.derived:
+            return substitute(self.roles.derived[name], self.lookup, self.roles.marks.get(f"derived.{name}", where))
+        known = [*builtin, *self.environment.vars, *self.roles.derived]
+        todo = f"set it under vars in {self.environment.file.name}; known: {', '.join(sorted(known))}"
+        raise InputError(f'there is no variable "{name}"{nearest(name, known)}', where, todo)
+
+    def _secret(self, name: str, where: Mark) -> str:
+        spec = self.environment.secrets.get(name)
+        if spec is None:
+            known = list(self.environment.secrets)
+            todo = f"declare it under secrets in {self.environment.file.name}, with a source"
+            raise InputError(f'there is no secret "{name}"{nearest(name, known)}', where, todo)
+        if spec.server:
+            raise InputError(f'the secret "{name}" holds registry credentials, which are no value', where, "they become a pull secret by themselves")
+        self.secret_marks.setdefault(name, where)
+        return sentinel(name)
+
+    def _role(self, name: str, where: Mark) -> Json:
+        chart, path = self.roles.values[name]
+        if chart in self._open:
+            raise InputError(f'this needs the value "{name}" of the chart {chart}, whose values are being made', where, "write the value out here")
+        here = self._chart_values(chart)
+        mark = self.roles.marks.get(f"values.{name}", where)
+        try:
+            keys, _ = pointer.compile_pointer(here, path)
+        except pointer.PointerError as error:
+            raise InputError(f'the role "{name}": {error}', mark, error.todo) from None
+        for key in keys:
+            here = here[key]
+        return here
+
+    def _chart_values(self, chart: str) -> Json:
+        if chart not in self._values:
+            self._open.append(chart)
+            values = documents.load_chart(self.vendored.charts[chart] / "values.yaml")
+            claimed = Layers()
+            for layer in self.layers:
+                file = layer.values(chart)
+                if file:
+                    try:
+                        operations = load_values_patch(file)
+                    except InputError as error:
+                        self._values_errors.append(error)
+                        continue
+                    values, _ = apply(values, operations, self.lookup, layer.name, claimed, self._values_errors, values=True)
+            self._open.remove(chart)
+            self._values[chart] = values
+        return self._values[chart]
+
+    def values(self) -> dict[str, Json]:
+        """The values of each chart, with sentinels. Raises every fault of every overlay at once."""
+        found = {chart: self._chart_values(chart) for chart in self.pin.charts}
+        raise_all(_flat(self._values_errors))
+        return found
+
+    def shown_values(self) -> dict[str, Json]:
+        """The values of each chart with `${secret:name}` where a secret belongs."""
+        return {chart: placeholders(values, self.environment.secrets) for chart, values in self.values().items()}
+
+    def render(self, helm: Helm) -> dict[str, str]:
+        """What helm prints for each chart, with sentinels. The charts are rendered side by side.
+
+        A render is a function of the chart, the values, release, namespace, version and helm, so it is kept in `.cache/renders`
+        by their digest: a deploy with nothing to do starts no helm.
+        """
+        values = self.values()
+        with ThreadPoolExecutor(len(values)) as pool:
+            return dict(zip(values, pool.map(lambda chart: self._render(helm, chart, values[chart]), values), strict=True))
+
+    def _render(self, helm: Helm, chart: str, values: Json) -> str:
+        release, target = self.roles.release_of(chart).name, self.environment.target
+        parts = (helm.version, self.vendored.lock.charts[chart].sha256, documents.canonical(values), release, target.namespace, target.kubernetes)
+        cached = self.environment.root / ".cache" / "renders" / documents.sha256(*parts)[:32]
+        if cached.is_file():
+            return cached.read_text(encoding="utf-8")
+        text = helm.template(self.vendored.charts[chart], values, release, target.namespace, target.kubernetes)
+        documents.write(cached, text)
+        return text
+
+    def compile(self, helm: Helm) -> Compiled:
+        """The compiled charts. Raises `InputError` for whatever an overlay, a chart or a secret's place makes impossible."""
+        rendered = self.render(helm)
+        errors: list[InputError] = []
+        objects: dict[str, list[dict[str, Json]]] = {}
+        hooks: dict[str, tuple[str, ...]] = {}
+        for chart, text in rendered.items():
+            try:
+                found = documents.load_manifests(text)
+            except ValueError as error:
+                raise InputError(f"the chart {chart} renders to something that is not YAML objects: {error}") from None
+            found = [part for item in found for part in (item.get("items") or [] if item.get("kind") == "List" else [item])]
+            for item in found:
+                if not isinstance(item.get("kind"), str) or not isinstance(item.get("apiVersion"), str) or not _name(item):
+                    raise InputError(f"the chart {chart} renders an object without apiVersion, kind or metadata.name: {str(item)[:200]}")
+            kept = [item for item in found if not _hook(item)]
+            hooks[chart] = tuple(sorted(label(item) for item in found if _hook(item)))
+            objects[chart] = self._patched(chart, kept, errors)
+        raise_all(_flat(errors))
+        whole = cut([item for items in objects.values() for item in items], self._named_secrets(), self._secret_object_name())
+        self._refuse_dead_secrets(whole.found)
+        remaining = iter(whole.objects)
+        charts = {}
+        for chart, items in objects.items():
+            count = sum(not is_secret(item) for item in items)
+            charts[chart] = self._freeze(chart, [next(remaining) for _ in range(count)], hooks[chart])
+        return Compiled(self.environment, self.roles, self.pin, charts, whole.secrets)
+
+    def _named_secrets(self) -> list[str]:
+        return [name for name, spec in self.environment.secrets.items() if not spec.server]
+
+    def _secret_object_name(self) -> str:
+        return str(substitute(self.roles.secret, self.lookup, self.roles.marks["secret"]))
+
+    def _refuse_dead_secrets(self, found: frozenset[str]) -> None:
+        errors = []
+        for name in self._named_secrets():
+            if name not in self.secret_marks:
+                mark = self.environment.secrets[name].mark
+                errors.append(InputError(f'nothing uses the secret "{name}"', mark, f"put ${{secret:{name}}} into an overlay, or remove it here"))
+            elif name not in found:
+                mark = self.secret_marks[name]
+                errors.append(InputError(f'the secret "{name}" reaches no manifest: the chart does not read this value', mark, "remove the operation"))
+        raise_all(errors)
+
+    def _patched(self, chart: str, items: list[dict[str, Json]], errors: list[InputError]) -> list[dict[str, Json]]:
+        claimed: dict[str, Layers] = {}
+        for layer in self.layers:
+            for file in layer.objects(chart):
+                items = self._with_object(items, file, errors)
+            file_of_patches = layer.manifests(chart)
+            if not file_of_patches:
+                continue
+            try:
+                patches = load_manifest_patches(file_of_patches)
+            except InputError as error:
+                errors.append(error)
+                continue
+            for patch in patches:
+                items = self._with_patch(items, patch, layer.name, claimed, errors)
+        return items
+
+    def _with_object(self, items: list[dict[str, Json]], file: Path, errors: list[InputError]) -> list[dict[str, Json]]:
+        try:
+            document = documents.load(file)
+            item = substitute(document.data, self.lookup, document.mark())
+        except InputError as error:
+            errors.append(error)
+            return items
+        if not isinstance(item, dict) or not all(isinstance(item.get(key), str) for key in ("apiVersion", "kind")) or not _name(item):
+            errors.append(InputError("an object needs apiVersion, kind and metadata.name", document.mark()))
+            return items
+        if any(label(other) == label(item) for other in items):
+            errors.append(InputError(f"the chart already has {label(item)}", document.mark(), "patch it by <chart>.manifests.yaml instead"))
+            return items
+        return [*items, item]
+
+    def _with_patch(
+        self, items: list[dict[str, Json]], patch: ManifestPatch, layer: str, claimed: dict[str, Layers], errors: list[InputError]
+    ) -> list[dict[str, Json]]:
+        matching = [item for item in items if item.get("kind") == patch.kind and patch.name in ("", _name(item))]
+        wanted = f"{patch.kind}/{patch.name}".rstrip("/")
+        if not matching:
+            known = sorted({label(item) for item in items})
+            errors.append(InputError(f"no manifest is {wanted}{nearest(wanted, known)}", patch.mark, f"there are: {', '.join(known)}"))
+            return items
+        if patch.delete:
+            return [item for item in items if all(item is not found for found in matching)]
+        for item in matching:
+            patched, _ = apply(item, patch.operations, self.lookup, layer, claimed.setdefault(label(item), Layers()), errors, values=False)
+            items = [patched if other is item else other for other in items]
+        return items
+
+    def _freeze(self, chart: str, items: list[dict[str, Json]], hooks: tuple[str, ...]) -> CompiledChart:
+        target, release = self.environment.target, self.roles.release_of(chart)
+        manifests: dict[str, dict[str, Json]] = {}
+        for item in items:
+            item = _settled(item, target.namespace)
+            name = f"{item['kind'].lower()}-{item['metadata']['name'].replace(':', '_')}"
+            if f"{name}.yaml" in manifests:
+                name = f"{name}.{item['apiVersion'].split('/')[0]}.{item['metadata'].get('namespace', '')}"
+            if f"{name}.yaml" in manifests:
+                raise InputError(f"the chart {chart} renders {label(item)} twice")
+            manifests[f"{name}.yaml"] = item
+        manifests = dict(sorted(manifests.items()))
+        digest = documents.sha256(*(part for name, item in manifests.items() for part in (name, documents.dump(item))))
+        folder, lock = self.vendored.charts[chart], self.vendored.lock
+        described = documents.load_chart(folder / "Chart.yaml")
+        version = str(described["version"])
+        return CompiledChart(
+            release, target.namespace, str(described["name"]),
+            f"{version}{'.' if '+' in version else '+'}{lock.commit[:12]}.{digest[:12]}", str(described.get("appVersion") or ""),
+            manifests, digest, self.shown_values()[chart], self._provenance(chart, digest), hooks,
+            tuple(sorted((folder / "crds").glob("*.yaml"))),
+        )  # fmt: skip
+
+    def _provenance(self, chart: str, digest: str) -> dict[str, Json]:
+        lock = self.vendored.lock
+        return {
+            "environment": self.environment.name,
+            "chart": {"source": lock.source, "commit": lock.commit, "path": lock.charts[chart].path, "tree": lock.charts[chart].tree},
+            "layers": [layer.name for layer in self.layers],
+            "digest": digest,
+        }
+
+
+def _flat(errors: list[InputError]) -> list[InputError]:
+    flat: list[InputError] = []
+    for error in errors:
+        flat += error.errors if isinstance(error, InputErrors) else [error]
+    return list({str(error): error for error in flat}.values())
+
+
+def _hook(item: dict[str, Any]) -> bool:
+    return HOOK in ((item.get("metadata") or {}).get("annotations") or {})
+
+
+def _name(item: dict[str, Any]) -> str:
+    name = (item.get("metadata") or {}).get("name")
+    return name if isinstance(name, str) else ""
+
+
+def _settled(item: dict[str, Any], namespace: str) -> dict[str, Any]:
+    """An object as it is deployed: in its namespace, without what only the server writes, nulls out of custom resources,
+    and a volume claim kept when it leaves the release (helm deletes it otherwise)."""
+    item = {key: value for key, value in item.items() if key != "status"}
+    metadata = item["metadata"] = {key: value for key, value in item["metadata"].items() if not (key == "creationTimestamp" and value is None)}
+    if item["kind"] not in CLUSTER_SCOPED:
+        metadata.setdefault("namespace", namespace)
+    if item["kind"] == "PersistentVolumeClaim":
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), KEEP: "keep"}
+    group = item["apiVersion"].rpartition("/")[0]
+    if "." in group and not group.endswith(".k8s.io"):
+        item = _without_nulls(item)
+    return item
+
+
+def _without_nulls(value: Json) -> Json:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value if item is not None]
+    return value

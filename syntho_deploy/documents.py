@@ -1,0 +1,311 @@
+"""YAML and JSON in and out: files that a user edits are read strictly and with marks, charts and renders as Helm reads them.
+
+Three readers would read `y`, `1e3`, `0o17` or `2024-01-01` in three ways: PyYAML (YAML 1.1 less a few forms), Helm (its fork
+of go-yaml v2) and a person. So files of ours give a type only to what all agree on and refuse the rest ("quote it"); charts
+are read with Helm's rules; and what we write leaves no string bare that any of them could take for something else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from syntho_deploy.errors import InputError, InputErrors, Mark
+
+Json = Any  # None, bool, int, float, str, list[Json] or dict[str, Json]
+Keys = tuple[str | int, ...]
+
+NODE_LIMIT = 500_000  # aliases can multiply a small file without bound
+_PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Document:
+    """One YAML document of a user's file: its data, and the mark of every value by its path."""
+
+    path: str
+    data: Json
+    marks: dict[Keys, Mark] = field(repr=False)
+
+    def mark(self, *keys: str | int) -> Mark:
+        """Where the value at `keys` stands, or the nearest value around it."""
+        while keys not in self.marks and keys:
+            keys = keys[:-1]
+        return self.marks.get(keys, Mark(self.path, 1))
+
+
+class _Composer(yaml.CSafeLoader):
+    """Composes nodes, leaving the type of a plain scalar to `_scalar`."""
+
+    def resolve(self, kind: type, value: Any, implicit: Any) -> str:
+        if kind is yaml.ScalarNode:
+            return _PLAIN if implicit[0] else "tag:yaml.org,2002:str"
+        return "tag:yaml.org,2002:map" if kind is yaml.MappingNode else "tag:yaml.org,2002:seq"
+
+
+_WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
+_WORDS |= {word: True for word in ("true", "True", "TRUE")} | {word: False for word in ("false", "False", "FALSE")}
+_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]+")
+_AMBIGUOUS = re.compile(
+    r"(?i:yes|no|on|off)|[-+]?(0[0-9_]+|0[xob][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*)"
+    r"|[-+]?(\.[0-9]+|[0-9]+\.?|[0-9]+\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
+
+
+def _scalar(text: str, where: Mark) -> Json:
+    """The value of a plain scalar in a user's file. Raises `InputError` for what readers disagree about."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _AMBIGUOUS.fullmatch(text):
+        raise InputError(f"{text} is read as different values by different programs", where, f'quote it: "{text}", or write the value out')
+    return text
+
+
+def load(path: Path, text: str | None = None) -> Document:
+    """Read one YAML document of a user's file.
+
+    text: the content, when it is already read. Returns data of JSON's types only; dates and `y` stay text.
+    Raises `InputError` (exit 3, with file:line:column): unreadable, not UTF-8, broken YAML, more than one document, a
+    duplicate key, a plain scalar that programs read differently, a tag, a merge key, aliases without bound.
+    """
+    try:
+        source = path.read_bytes().decode("utf-8") if text is None else text
+    except FileNotFoundError:
+        raise InputError("this file does not exist", path, "create it, or correct the name") from None
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", path) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"is not UTF-8 text (byte {error.start})", path, "save it as UTF-8") from None
+    name = str(path)
+    loader = _Composer(source)
+    try:
+        node = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        at = error.problem_mark or error.context_mark
+        what = ", ".join(part for part in (error.context, error.problem) if part)
+        raise InputError(f"broken YAML: {what}", Mark(name, at.line + 1, at.column + 1) if at else path) from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"broken YAML: {str(error) or 'nested too deeply'}", path) from None
+    finally:
+        loader.dispose()
+    reader = _Reader(name)
+    try:
+        data = reader.value(node, ()) if node is not None else None
+    except RecursionError:
+        raise InputError("broken YAML: nested too deeply", path) from None
+    if reader.errors:
+        raise InputErrors(reader.errors) if len(reader.errors) > 1 else reader.errors[0]
+    return Document(name, data, reader.marks)
+
+
+class _Reader:
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.marks: dict[Keys, Mark] = {}
+        self.errors: list[InputError] = []
+        self._open: set[int] = set()
+
+    def value(self, node: yaml.Node, keys: Keys) -> Json:
+        where = self.marks[keys] = self._mark(node)
+        if len(self.marks) > NODE_LIMIT:
+            raise InputError(f"more than {NODE_LIMIT} values, counting what aliases repeat", where)
+        if isinstance(node, yaml.ScalarNode):
+            return self._leaf(node, where)
+        if id(node) in self._open:
+            raise InputError("an alias contains itself", where)
+        self._open.add(id(node))
+        try:
+            if node.tag not in ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
+                self.errors.append(InputError(f"the tag {node.tag} has no meaning here", where, "remove it"))
+            if isinstance(node, yaml.SequenceNode):
+                return [self.value(item, (*keys, i)) for i, item in enumerate(node.value)]
+            return self._mapping(node, keys) if isinstance(node, yaml.MappingNode) else None
+        finally:
+            self._open.discard(id(node))
+
+    def _leaf(self, node: yaml.ScalarNode, where: Mark) -> Json:
+        if node.tag == _PLAIN:
+            try:
+                return _scalar(node.value, where)
+            except InputError as error:
+                self.errors.append(error)
+                return None
+        if node.tag != "tag:yaml.org,2002:str":
+            self.errors.append(InputError(f"the tag {node.tag} has no meaning here", where, "remove it, or quote the value"))
+        return node.value
+
+    def _mapping(self, node: yaml.MappingNode, keys: Keys) -> dict[str, Json]:
+        found: dict[str, Json] = {}
+        first: dict[str, Mark] = {}
+        for key_node, value_node in node.value:
+            where = self._mark(key_node)
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.errors.append(InputError("a key must be a word, not a list or a mapping", where))
+                continue
+            key = key_node.value
+            if key == "<<" and key_node.tag == _PLAIN:
+                self.errors.append(InputError("merge keys (<<) are not supported", where, "write the keys out"))
+                continue
+            if key in first:
+                self.errors.append(InputError(f'the key "{key}" stands twice, first in line {first[key].line}', where, "remove one"))
+                continue
+            first[key] = where
+            found[key] = self.value(value_node, (*keys, key))
+            if not isinstance(value_node, yaml.ScalarNode) or value_node.value == "":
+                self.marks[(*keys, key)] = where  # a block's own mark is the line after its key
+        return found
+
+    def _mark(self, node: yaml.Node) -> Mark:
+        return Mark(self.path, node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+class _HelmLoader(yaml.CSafeLoader):
+    """Reads YAML as Helm does (sigs.k8s.io/yaml, a fork of go-yaml v2). A repeated key keeps its last value, as there."""
+
+
+def _helm_int(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> int:
+    text = node.value.replace("_", "")
+    sign, digits = (-1, text[1:]) if text[0] == "-" else (1, text.lstrip("+"))
+    if re.fullmatch(r"0[0-7]+", digits):
+        return sign * int(digits, 8)
+    return sign * int(digits, 0)
+
+
+def _helm_bool(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> bool:
+    return node.value.lower() in ("y", "yes", "true", "on")
+
+
+_HelmLoader.yaml_implicit_resolvers = {}
+_RESOLVERS: list[tuple[str, str, list[str]]] = [
+    ("bool", r"(y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)", list("yYnNtTfFoO")),
+    ("int", r"[-+]?(0b[01_]+|0o?[0-7_]+|(0|[1-9][0-9_]*)|0x[0-9a-fA-F_]+)", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+0123456789.")),
+    ("null", r"(~|null|Null|NULL|)", ["~", "n", "N", ""]),
+]  # fmt: skip
+for _name, _pattern, _first in _RESOLVERS:
+    _HelmLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), _first)
+_HelmLoader.add_constructor("tag:yaml.org,2002:int", _helm_int)
+_HelmLoader.add_constructor("tag:yaml.org,2002:bool", _helm_bool)
+
+
+def load_chart(path: Path) -> Json:
+    """The one document of a chart's file, read as Helm reads it. Raises `InputError` when it is not YAML."""
+    try:
+        return yaml.load(path.read_bytes(), _HelmLoader)
+    except FileNotFoundError:
+        raise InputError("this file does not exist", path, "run: invoke vendor") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"broken YAML: {error}", path) from None
+
+
+def load_manifests(text: str) -> list[dict[str, Json]]:
+    """The objects in a stream of YAML that helm printed, in its order, empty documents left out.
+
+    Raises `ValueError` with the parser's words when it is not YAML or a document is not a mapping.
+    """
+    try:
+        documents = [document for document in yaml.load_all(text, _HelmLoader) if document is not None]
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+    for document in documents:
+        if not isinstance(document, dict):
+            raise ValueError(f"a document is not an object: {str(document)[:80]!r}")
+    return documents
+
+
+_SAFE = re.compile(r"[A-Za-z/][A-Za-z0-9_./:@+-]*[A-Za-z0-9_/]|[A-Za-z]")
+_NOT_TEXT = re.compile(r"(?i:y|yes|n|no|on|off|true|false|null|nan|inf)")
+
+
+class _Dumper(yaml.CSafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.CSafeDumper, value: str) -> yaml.ScalarNode:
+    if _SAFE.fullmatch(value) and not _NOT_TEXT.fullmatch(value):
+        style = None
+    elif "\n" in value and not re.search(r"[ \t]\n|[^\x20-\x7e\n]|\A[ \n]", value):
+        style = "|"
+    else:
+        style = '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def dump(value: Json) -> str:
+    """`value` as YAML that every reader takes for the same: keys sorted, doubtful strings quoted, lines never folded."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=2**20, default_flow_style=False)
+
+
+def dump_all(objects: list[dict[str, Json]]) -> str:
+    """A stream of YAML documents that `kubectl apply -f -` takes."""
+    return "".join(f"---\n{dump(item)}" for item in objects)
+
+
+def canonical(value: Json) -> str:
+    """`value` as JSON with sorted keys and no spaces: what digests are made of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def sha256(*parts: str | bytes) -> str:
+    """The hex sha256 of the parts, each preceded by its length, so that no two lists of parts look the same."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(f"{len(data)}:".encode() + data)
+    return digest.hexdigest()
+
+
+def write(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+    """Write a file whole or not at all: a reader sees the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+        os.chmod(name, mode)
+        os.replace(name, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+def walk(value: Json, keys: Keys = ()) -> Iterator[tuple[Keys, Json]]:
+    """Every value in `value`, itself first, with its path."""
+    yield keys, value
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from walk(item, (*keys, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from walk(item, (*keys, index))
+
+
+def map_strings(value: Json, change: Callable[[str], Json]) -> Json:
+    """A copy of `value` with every string (not the keys) replaced by what `change` makes of it."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: map_strings(item, change) for key, item in value.items()}
+    if isinstance(value, list):
+        return [map_strings(item, change) for item in value]
+    return value

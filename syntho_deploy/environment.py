@@ -1,0 +1,235 @@
+"""An environment: `envs/<name>.yaml`, read strictly, and `roles.yaml`, which says what the values of a pin mean."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from syntho_deploy.documents import load
+from syntho_deploy.errors import InputError, Mark, nearest, raise_all
+from syntho_deploy.section import Section
+
+DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+SECRET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
+VERSION = re.compile(r"1\.[0-9]{1,3}(\.[0-9]{1,3})?")
+RELEASE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?")  # Helm's limit is 53
+DEFAULT_KUBERNETES = "1.31"
+GENERATORS = ("fernet", "password", "token")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Which cluster and where in it. Exactly one of `local` (a cluster of this machine, made on demand) and `context` is set."""
+
+    namespace: str
+    local: str = ""
+    context: str = ""
+    kubeconfig: str = ""
+    uid: str = ""
+    kubernetes: str = DEFAULT_KUBERNETES
+
+
+@dataclass(frozen=True)
+class SecretSpec:
+    """Where a secret's value comes from.
+
+    generate: one of `GENERATORS`; env: the variable's name; file: a path. Exactly one of the three is set.
+    A registry's credentials have a `server` beside it, and a `username` (a text, or `username_env`: a variable's name).
+    """
+
+    name: str
+    mark: Mark
+    generate: str = ""
+    env: str = ""
+    file: str = ""
+    server: str = ""
+    username: str = ""
+    username_env: str = ""
+    object_name: str = ""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One `envs/<name>.yaml`. `marks` finds the line of a top-level key."""
+
+    name: str
+    root: Path
+    file: Path
+    target: Target
+    pin_file: Path
+    components: tuple[str, ...] = ()
+    component_marks: dict[str, Mark] = field(default_factory=dict)
+    vars: dict[str, Any] = field(default_factory=dict)
+    secrets: dict[str, SecretSpec] = field(default_factory=dict)
+    releases: dict[str, str] = field(default_factory=dict)
+    manage_crds: bool = True
+    manage_namespace: bool = True
+    protected: bool = False
+    marks: dict[str, Mark] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Release:
+    """One Helm release: the short name it has in variables (`${release.<key>}`), its chart and its name."""
+
+    key: str
+    chart: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What values mean: `releases`, the name of the Secret that holds an environment's secrets, and derived variables.
+
+    derived: variable name to a template over variables and `${role:<name>}`; values: role name to (chart, pointer).
+    """
+
+    file: Path
+    releases: tuple[Release, ...]
+    secret: str
+    derived: dict[str, str]
+    values: dict[str, tuple[str, str]]
+    marks: dict[str, Mark] = field(default_factory=dict)
+
+    def release_of(self, chart: str) -> Release:
+        """The release of a chart."""
+        return next(release for release in self.releases if release.chart == chart)
+
+
+def names(root: Path) -> list[str]:
+    """The environments there are, sorted."""
+    return sorted(path.stem for path in (root / "envs").glob("*.yaml"))
+
+
+def load_environment(root: Path, name: str) -> Environment:
+    """Read `envs/<name>.yaml` under `root`.
+
+    Raises `InputError` for an unknown name (with the nearest one) and, all at once, for every fault of the file.
+    """
+    file = root / "envs" / f"{name}.yaml"
+    known = names(root)
+    if name not in known:
+        listed = ", ".join(known) or "none"
+        raise InputError(f'there is no environment "{name}"{nearest(name, known)}', todo=f"environments: {listed}; a new one is a file in envs/")
+    document = load(file)
+    errors: list[InputError] = []
+    top = Section(document, (), errors)
+    cluster = top.section("cluster")
+    target = _target(cluster)
+    protected = top.get("protected", bool, False)
+    if protected and target.context and not target.uid:
+        cluster.fault("a protected environment needs cluster.uid", todo="kubectl get namespace kube-system -o jsonpath='{.metadata.uid}'")
+    pin_file = root / top.get("charts", str, "vendor/charts.yaml")
+    manage = top.section("manage")
+    crds, namespace = manage.get("crds", bool, True), manage.get("namespace", bool, True)
+    manage.done()
+    components = top.texts("components")
+    for index, component in enumerate(components):
+        if component in components[:index]:
+            top.fault(f'the component "{component}" stands twice', "components", index)
+    secrets = top.section("secrets")
+    specs = {key: _secret(key, section) for key, section in secrets.sections().items()}
+    releases = top.section("releases")
+    release_names = {key: releases.get(key, str, "") for key in releases.data}
+    for key, value in release_names.items():
+        if not RELEASE_NAME.fullmatch(value):
+            releases.fault(f'"{value}" is no name for a release', key, todo="lower-case letters, digits and dashes, at most 53")
+    variables = top.section("vars").data
+    for key, value in variables.items():
+        if isinstance(value, dict | list) or value is None:
+            top.fault(f'the variable "{key}" must be a text, a number, true or false', "vars", key)
+    top.done()
+    raise_all(errors)
+    return Environment(
+        name, root, file, target, pin_file, tuple(components),
+        {item: document.mark("components", i) for i, item in enumerate(components)},
+        dict(variables), specs, release_names, crds, namespace, protected,
+        {key: document.mark(*key.split(".", 1)) for key in [*top.data, *(f"cluster.{key}" for key in cluster.data)]},
+    )  # fmt: skip
+
+
+def _target(cluster: Section) -> Target:
+    target = Target(
+        namespace=cluster.need("namespace", str, ""),
+        local=cluster.get("local", str, ""),
+        context=cluster.get("context", str, ""),
+        kubeconfig=cluster.get("kubeconfig", str, ""),
+        uid=cluster.get("uid", str, ""),
+        kubernetes=cluster.get("kubernetes", str, DEFAULT_KUBERNETES),
+    )
+    if bool(target.local) == bool(target.context):
+        cluster.fault('the cluster is named by one of "context" (of the kubeconfig) and "local" (made on this machine)')
+    if target.local and (target.kubeconfig or target.uid):
+        cluster.fault('"kubeconfig" and "uid" belong to "context", not to "local"', "local")
+    for key, value, pattern in (
+        ("namespace", target.namespace, DNS_LABEL),
+        ("local", target.local, DNS_LABEL),
+        ("kubernetes", target.kubernetes, VERSION),
+    ):
+        if value and not pattern.fullmatch(value):
+            example = 'a version such as "1.31"' if pattern is VERSION else "lower-case letters, digits and dashes, at most 63"
+            cluster.fault(f'"{value}" is no {key}', key, todo=example)
+    cluster.done()
+    return target
+
+
+def _secret(name: str, section: Section) -> SecretSpec:
+    if not SECRET_NAME.fullmatch(name):
+        section.fault(f'"{name}" is no name for a secret', todo="letters, digits, dots, dashes and underscores: it becomes a key of a Secret")
+    sources = [key for key in ("generate", "env", "file") if key in section]
+    if len(sources) != 1:
+        section.fault(f'the secret "{name}" needs one source, not {len(sources)}', todo="one of generate, env, file")
+    server = section.get("server", str, "")
+    username = section.get("username", str, "")
+    object_name = section.get("name", str, "")
+    env, username_env = "", ""
+    if isinstance(section.data.get("env"), dict):
+        pair = section.section("env")
+        username_env, env = pair.need("username", str, ""), pair.need("password", str, "")
+        pair.done()
+    else:
+        env = section.get("env", str, "")
+    generate, file = section.get("generate", str, ""), section.get("file", str, "")
+    if generate and generate not in GENERATORS:
+        section.fault(f'"{generate}" cannot be generated{nearest(generate, GENERATORS)}', "generate", todo=f"one of {', '.join(GENERATORS)}")
+    if (username_env or username or object_name) and not server:
+        section.fault('"username" and "name" belong to registry credentials, which need "server"', todo="add server: <registry's host>")
+    if server and bool(username_env) == bool(username):
+        section.fault("registry credentials need one username", todo="username: NAME, or env: {username: VARIABLE, password: VARIABLE}")
+    section.done()
+    return SecretSpec(name, section.mark(), generate, env, file, server, username, username_env, object_name)
+
+
+def load_roles(root: Path, overlays: tuple[str, ...], environment: Environment) -> Roles:
+    """Read the first `roles.yaml` of the overlay folders. Release names of the environment go before the file's.
+
+    Raises `InputError` when there is none or it is not right.
+    """
+    candidates = [root / folder / "roles.yaml" for folder in overlays]
+    file = next((path for path in candidates if path.is_file()), candidates[-1])
+    document = load(file)
+    errors: list[InputError] = []
+    top = Section(document, (), errors)
+    releases = []
+    for key, section in top.section("releases").sections().items():
+        chart, name = section.need("chart", str, ""), section.need("name", str, "")
+        section.done()
+        releases.append(Release(key, chart, environment.releases.get(key) or name))
+    for key in environment.releases:
+        if key not in {release.key for release in releases}:
+            known = [release.key for release in releases]
+            errors.append(InputError(f'there is no release "{key}"{nearest(key, known)}', environment.marks.get("releases")))
+    values = {}
+    for key, section in top.section("values").sections().items():
+        values[key] = (section.need("chart", str, ""), section.need("path", str, ""))
+        section.done()
+    derived = top.section("derived")
+    templates = {key: derived.get(key, str, "") for key in derived.data}
+    secret = top.need("secret", str, "")
+    top.done()
+    raise_all(errors)
+    marks = {f"derived.{key}": document.mark("derived", key) for key in templates} | {"secret": document.mark("secret")}
+    marks |= {f"values.{key}": document.mark("values", key) for key in values}
+    return Roles(file, tuple(releases), secret, templates, values, marks)

@@ -1,0 +1,96 @@
+"""The errors a user sees: one sentence of what is wrong, where, and what to do; each class has its exit code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, order=True)
+class Mark:
+    """A place in a file that a user edits. `line` and `column` count from 1."""
+
+    path: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return ":".join([self.path, *(str(n) for n in (self.line, self.column) if n)])
+
+
+class DeployError(Exception):
+    """Base of everything that ends a command with a sentence instead of a traceback.
+
+    what: the sentence; where: the place in the user's file, if there is one; todo: what to do next.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, where: Mark | Path | None = None, todo: str = "") -> None:
+        self.what, self.where, self.todo = what, where, todo
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        text = f"{shown(self.where)}: {self.what}" if self.where is not None else self.what
+        return f"{text}\n  -> {self.todo}" if self.todo else text
+
+
+class InputError(DeployError):
+    """A file, an option or a value that the user gave is wrong. Nothing was written."""
+
+    exit_code = 3
+
+
+class PreflightError(DeployError):
+    """The cluster, the machine or a source is not what the environment needs. Nothing was written."""
+
+    exit_code = 4
+
+
+class NotHealthyError(DeployError):
+    """What was deployed did not become ready, or is not what was compiled."""
+
+    exit_code = 5
+
+
+class LockedError(DeployError):
+    """Another run holds what this one needs."""
+
+    exit_code = 6
+
+
+class InputErrors(InputError):
+    """Every fault of one input at once, so that they are mended in one go."""
+
+    def __init__(self, errors: Iterable[InputError]) -> None:
+        self.errors = list(errors)
+        super().__init__(f"{len(self.errors)} errors")
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
+
+
+def raise_all(errors: list[InputError]) -> None:
+    """Raise nothing, the one error, or all of them as one `InputErrors`."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise InputErrors(errors)
+
+
+def shown(where: Mark | Path) -> str:
+    """A path as the user would type it from where they stand, with line and column."""
+    path = Path(where.path if isinstance(where, Mark) else where)
+    try:
+        short = str(path.relative_to(Path.cwd()))
+    except ValueError:
+        short = str(path)
+    return str(Mark(short, where.line, where.column)) if isinstance(where, Mark) else short
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean "x"?` for the known name closest to a wrong one, or nothing."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f'; did you mean "{found[0]}"?' if found else ""

@@ -1,0 +1,1 @@
+"""Overlays: JSON Patch (RFC 6902) over a chart's values and over its manifests."""

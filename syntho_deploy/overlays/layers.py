@@ -1,0 +1,82 @@
+"""Which overlay folders an environment is made of, in order, and the files in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from syntho_deploy.environment import Environment
+from syntho_deploy.errors import InputError, nearest, raise_all
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One overlay folder: a component, or the environment's own (always the last)."""
+
+    name: str
+    folder: Path
+
+    def values(self, chart: str) -> Path | None:
+        """The layer's JSON Patch over a chart's values."""
+        return _file(self.folder / f"{chart}.values.yaml")
+
+    def manifests(self, chart: str) -> Path | None:
+        """The layer's patches over a chart's manifests."""
+        return _file(self.folder / f"{chart}.manifests.yaml")
+
+    def objects(self, chart: str) -> list[Path]:
+        """The whole objects that the layer adds to a chart, sorted."""
+        return sorted((self.folder / f"{chart}.objects").glob("*.yaml"))
+
+
+def _file(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def layers(environment: Environment, search: tuple[str, ...], charts: Iterable[str]) -> list[Layer]:
+    """The layers of an environment: its components in their order, then `<overlays>/<environment>/`.
+
+    search: the overlay folders of the pin, relative to the root; the first that has a component gives it.
+    Raises `InputError`: an unknown component (with the nearest), and a file that no chart of the pin is named by.
+    """
+    roots = [environment.root / folder for folder in search]
+    found, errors = [], []
+    for component in environment.components:
+        folder = next((root / "components" / component for root in roots if (root / "components" / component).is_dir()), None)
+        if folder is None or ".." in component.split("/"):
+            known = components(roots)
+            where = environment.component_marks.get(component)
+            todo = f"components: {', '.join(known) or 'none'}"
+            errors.append(InputError(f'there is no component "{component}"{nearest(component, known)}', where, todo))
+            continue
+        found.append(Layer(component, folder))
+    own = next((root / environment.name for root in roots if (root / environment.name).is_dir()), None)
+    if own:
+        found.append(Layer(environment.name, own))
+    for layer in found:
+        errors += _strangers(layer, list(charts))
+    raise_all(errors)
+    return found
+
+
+def components(roots: list[Path]) -> list[str]:
+    """The names of all components under the overlay roots, sorted."""
+    names = set()
+    for root in roots:
+        base = root / "components"
+        for file in base.rglob("*.yaml"):
+            folder = file.parent.parent if file.parent.name.endswith(".objects") else file.parent
+            names.add(str(folder.relative_to(base)))
+    return sorted(names - {"."})
+
+
+def _strangers(layer: Layer, charts: list[str]) -> list[InputError]:
+    """A file that nothing reads is a mistake in its name, and would be silently without effect."""
+    expected = [f"{chart}.{kind}" for chart in charts for kind in ("values.yaml", "manifests.yaml", "objects")]
+    errors = []
+    for path in sorted(layer.folder.iterdir()):
+        nested = path.is_dir() and any(path.rglob("*.yaml")) and not path.name.endswith(".objects")
+        if path.name not in expected and path.suffix != ".md" and not nested:
+            errors.append(InputError(f"nothing reads this{nearest(path.name, expected)}", path, f"an overlay folder has: {', '.join(expected)}"))
+    return errors
