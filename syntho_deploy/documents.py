@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import tempfile
@@ -177,30 +178,64 @@ class _Reader:
 class _HelmLoader(yaml.CSafeLoader):
     """Reads YAML as Helm does (sigs.k8s.io/yaml, a fork of go-yaml v2). A repeated key keeps its last value, as there."""
 
+    def resolve(self, kind: type, value: Any, implicit: Any) -> Any:
+        if kind is yaml.ScalarNode and value[:1] in _DIGITS:  # it takes the underscores out of what begins like a number
+            value = value.replace("_", "")
+        return super().resolve(kind, value, implicit)
 
-def _helm_int(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> int:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Json]:
+        return {_helm_key(key): item for key, item in super().construct_mapping(node, deep).items()}
+
+
+def _helm_key(key: Any) -> str:
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    if isinstance(key, float):
+        return f"{key:.17g}" if float(f"{key:.15g}") != key else f"{key:.15g}"
+    if isinstance(key, int):
+        return str(key)
+    if isinstance(key, str):
+        return key
+    raise ValueError(f"the key {key!r} is no text")
+
+
+def _helm_int(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> Json:
     text = node.value.replace("_", "")
-    sign, digits = (-1, text[1:]) if text[0] == "-" else (1, text.lstrip("+"))
-    if re.fullmatch(r"0[0-7]+", digits):
-        return sign * int(digits, 8)
-    return sign * int(digits, 0)
+    digits = text.lstrip("-+")
+    octal = re.fullmatch(r"0[0-7]+", digits)
+    value = int(digits, 8 if octal else 0) * (-1 if text[0] == "-" else 1)
+    if -(2**63) <= value < (2**63 if text[0] in "-+" else 2**64):
+        return value
+    return float(text) if digits.isdecimal() else node.value  # too large for its integers
+
+
+def _helm_float(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> Json:
+    text = node.value.replace("_", "").lower()
+    if text.lstrip("-+") in (".inf", ".nan"):
+        raise ValueError(f"JSON has no {node.value}")  # Helm's words are: unsupported value
+    value = float(text)
+    return value if math.isfinite(value) else node.value
 
 
 def _helm_bool(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> bool:
     return node.value.lower() in ("y", "yes", "true", "on")
 
 
+_DIGITS = frozenset("-+0123456789")
 _HelmLoader.yaml_implicit_resolvers = {}
 _RESOLVERS: list[tuple[str, str, list[str]]] = [
     ("bool", r"(y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)", list("yYnNtTfFoO")),
-    ("int", r"[-+]?(0b[01_]+|0o?[0-7_]+|(0|[1-9][0-9_]*)|0x[0-9a-fA-F_]+)", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+0123456789.")),
+    ("int", r"[-+]?(0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*|0[xX][0-9a-fA-F]+)", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+(_[0-9]+)*|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+0123456789.")),
     ("null", r"(~|null|Null|NULL|)", ["~", "n", "N", ""]),
+    ("merge", r"<<", ["<"]),
 ]  # fmt: skip
 for _name, _pattern, _first in _RESOLVERS:
     _HelmLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), _first)
 _HelmLoader.add_constructor("tag:yaml.org,2002:int", _helm_int)
+_HelmLoader.add_constructor("tag:yaml.org,2002:float", _helm_float)
 _HelmLoader.add_constructor("tag:yaml.org,2002:bool", _helm_bool)
+_HelmLoader.add_constructor("tag:yaml.org,2002:merge", yaml.CSafeLoader.construct_yaml_str)
 
 
 def load_chart(path: Path) -> Json:

@@ -22,7 +22,7 @@ HISTORY_MAX = 10
 
 # What helm says (both majors, case-insensitive), the error that it is, and what to do.
 FAILURES: list[tuple[str, type[DeployError], str]] = [
-    (r"another operation \(install/upgrade/rollback\) is in progress", LockedError,
+    (r"another operation \(install/upgrade/rollback\) is in progress|release: already exists|encountered \d+ deletion errors", LockedError,
      "wait for it; if its process was killed: helm rollback {release} -n {namespace} (to a good revision, named), or delete its pending release Secret"),
     (r"conflict occurred while applying|apply failed with \d+ conflict", PreflightError,
      "another tool owns these fields: undo its change, or take it into an overlay"),

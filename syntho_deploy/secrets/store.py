@@ -48,12 +48,13 @@ def _of_object(compiled: Compiled, item: SecretObject) -> Wanted:
             def part(match: re.Match[str]) -> str:
                 if match[1]:
                     return "${secret:"
-                name = match[2]
+                name = str(match[2])
                 if name not in values:
                     values[name] = sources.value(compiled.environment.secrets[name], compiled.environment.root)
-                return quote(values[name], safe="") if match[3] else values[name]
+                found = str(values[name])
+                return quote(found, safe="") if match[3] else found
 
-            return PLACEHOLDER.sub(part, template)
+            return str(PLACEHOLDER.sub(part, template))
 
         return fill
 

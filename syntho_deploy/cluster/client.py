@@ -1,0 +1,222 @@
+"""The API server: `kubernetes` for configuration, credentials and TLS; plain objects in and out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from syntho_deploy.documents import Json, canonical
+from syntho_deploy.errors import DeployError, PreflightError
+from syntho_deploy.redact import redact
+
+TIMEOUT = (5.0, 60.0)  # seconds to connect, and between two reads
+MANAGER = "syntho-deploy"  # field manager of what is not helm's: CRDs, namespace, secrets
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to reach one cluster. kubeconfig: a path, or several joined as in $KUBECONFIG; what: for people."""
+
+    kubeconfig: str
+    context: str
+    what: str
+
+
+class ApiError(DeployError):
+    """The API server refused a request. `status` is the HTTP status, `reason` the API's word for it."""
+
+    def __init__(self, status: int, reason: str, message: str, request: str) -> None:
+        self.status, self.reason = status, reason
+        self.exit_code = PreflightError.exit_code if status in (401, 403, 404, 409, 422) else DeployError.exit_code
+        anonymous = status == 403 and "system:anonymous" in message
+        log_in = "the credentials are missing or expired: log in again"
+        todo = log_in if status == 401 or anonymous else "the account lacks this permission" if status == 403 else ""
+        super().__init__(f"the API server refused {request}: {redact(message)[:2000]}", todo=todo)
+
+
+class Client:
+    """Requests to one API server. Safe to use from several threads."""
+
+    def __init__(self, access: Access) -> None:
+        """Raises `PreflightError` when the kubeconfig or the context in it cannot be used. Sends nothing yet."""
+        from kubernetes import config
+
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
+        self.access = access
+        try:
+            self._api = config.new_client_from_config(access.kubeconfig, access.context, persist_config=False)  # type: ignore[no-untyped-call]
+        except config.ConfigException as error:
+            what = f"the context {access.context!r} of {access.kubeconfig} cannot be used: {error}"
+            raise PreflightError(what, todo="contexts there are: kubectl config get-contexts -o name") from None
+        self._resources: dict[str, dict[str, tuple[str, bool]]] = {}
+        self._lock = threading.Lock()
+
+    def request(
+        self, method: str, path: str, body: Json | str = None, query: dict[str, str] | None = None,
+        content_type: str = "application/json", accept: str = "application/json",
+    ) -> Any:  # fmt: skip
+        """Send one request and return the parsed answer.
+
+        Raises `ApiError` for any status of 400 and more, `PreflightError` when the server cannot be reached.
+        """
+        response = self._send(method, path, body, query or {}, content_type, accept)
+        text = response.data.decode("utf-8", "replace")
+        if response.status >= 400:
+            raise _refusal(response.status, text, f"{method} {path}")
+        return json.loads(text) if text else None
+
+    def request_dated(self, path: str) -> tuple[Any, str]:
+        """What a GET answers, and the server's time (its Date header). Raises as `request` does."""
+        response = self._send("GET", path, None, {}, "", "application/json")
+        text = response.data.decode("utf-8", "replace")
+        if response.status >= 400:
+            raise _refusal(response.status, text, f"GET {path}")
+        return json.loads(text), response.headers["Date"]
+
+    def _send(self, method: str, path: str, body: Json | str, query: dict[str, str], content_type: str, accept: str) -> Any:
+        import urllib3
+
+        headers = {"Accept": accept, **({"Content-Type": content_type} if body is not None else {})}
+        _, url, headers, _, _ = self._api.param_serialize(
+            method, path, query_params=list(query.items()), header_params=headers, auth_settings=["BearerToken"]
+        )
+        try:
+            return self._api.call_api(method, url, headers, body, _request_timeout=TIMEOUT).response
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise PreflightError(f"the cluster {self.access.what} cannot be reached: {reason}", todo="check that it runs, the network and the proxy") from None
+        except Exception as error:
+            if type(error).__module__.startswith("kubernetes"):
+                raise PreflightError(f"the cluster {self.access.what} cannot be reached: {error}") from None
+            raise
+
+    def path(self, api_version: str, kind: str, namespace: str = "", name: str = "") -> str:
+        """The URL path of an object or a collection.
+
+        Raises `ApiError` with status 404 when the API server does not serve the kind.
+        """
+        base = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+        plural, namespaced = self._resource(base, kind)
+        middle = f"/namespaces/{namespace}" if namespaced and namespace else ""
+        return f"{base}{middle}/{plural}" + (f"/{quote(name, safe='')}" if name else "")
+
+    def _resource(self, base: str, kind: str) -> tuple[str, bool]:
+        with self._lock:
+            known = self._resources.get(base)
+        if known is None or kind not in known:
+            served = self.request("GET", base)["resources"]
+            known = {item["kind"]: (item["name"], item["namespaced"]) for item in served if "/" not in item["name"]}
+            with self._lock:
+                self._resources[base] = known
+        if kind not in known:
+            raise ApiError(404, "NotFound", f"it does not serve {kind}", f"GET {base}")
+        return known[kind]
+
+    def get(self, api_version: str, kind: str, namespace: str, name: str) -> Object | None:
+        """One object, or None when it, or its kind, is not there."""
+        try:
+            found: Object = self.request("GET", self.path(api_version, kind, namespace, name))
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+        return found
+
+    def objects(self, api_version: str, kind: str, namespace: str, selector: str = "") -> list[Object]:
+        """The objects of a kind in a namespace; none when the kind is not served."""
+        return self.list_at(api_version, kind, namespace, selector)[0]
+
+    def list_at(self, api_version: str, kind: str, namespace: str, selector: str = "") -> tuple[list[Object], str]:
+        """The objects of a kind and the resourceVersion of the list, from which it can be watched."""
+        items: list[Object] = []
+        query = {"limit": "500", **({"labelSelector": selector} if selector else {})}
+        while True:
+            try:
+                page = self.request("GET", self.path(api_version, kind, namespace), query=query)
+            except ApiError as error:
+                if error.status == 404:
+                    return [], ""
+                raise
+            items += [{"apiVersion": api_version, "kind": kind, **item} for item in page["items"]]
+            query["continue"] = page["metadata"].get("continue") or ""
+            if not query["continue"]:
+                return items, page["metadata"].get("resourceVersion", "")
+
+    def watch(self, api_version: str, kind: str, namespace: str, version: str, seconds: int) -> Iterator[tuple[str, Object]]:
+        """The events (type, object) of a kind since `version`, for so many seconds.
+
+        Raises `ApiError` 410 when the version is too old: list again.
+        """
+        query = {"resourceVersion": version, "timeoutSeconds": str(seconds), "allowWatchBookmarks": "true"}
+        for event in self.stream(self.path(api_version, kind, namespace), query):
+            yield event["type"], event["object"]
+
+    def stream(self, path: str, query: dict[str, str]) -> Iterator[dict[str, Any]]:
+        """The events of a watch on a path, as the API server sends them. Raises `ApiError` for one that is an error."""
+        response = self._send("GET", path, None, {"watch": "1", **query}, "", "application/json")
+        if response.status >= 400:
+            raise _refusal(response.status, response.data.decode("utf-8", "replace"), f"GET {path}")
+        import urllib3
+
+        buffer = b""
+        try:
+            for chunk in response.stream(None):
+                *lines, buffer = (buffer + chunk).split(b"\n")
+                for line in filter(None, lines):
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        status = event["object"]
+                        raise ApiError(status.get("code", 500), status.get("reason", ""), status.get("message", ""), f"GET {path}")
+                    yield event
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise PreflightError(f"the connection to the cluster {self.access.what} broke: {error}") from None
+        finally:
+            response.close()
+
+    def create(self, item: Object) -> Object:
+        """Create an object. Raises `ApiError` 409 when it exists."""
+        path = self.path(item["apiVersion"], item["kind"], item["metadata"].get("namespace", ""))
+        made: Object = self.request("POST", path, item, {"fieldManager": MANAGER})
+        return made
+
+    def apply(self, item: Object, manager: str = MANAGER, force: bool = False, dry_run: bool = False) -> Object:
+        """Server-side apply. With a resourceVersion in it, `ApiError` 409 when the object has moved."""
+        metadata = item["metadata"]
+        path = self.path(item["apiVersion"], item["kind"], metadata.get("namespace", ""), metadata["name"])
+        query = {"fieldManager": manager, "force": str(force).lower(), "fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
+        applied: Object = self.request("PATCH", path, canonical(item), query, "application/apply-patch+yaml")
+        return applied
+
+    def delete(self, api_version: str, kind: str, namespace: str, name: str) -> bool:
+        """Delete an object; False when it was not there."""
+        try:
+            self.request("DELETE", self.path(api_version, kind, namespace, name))
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+
+def _refusal(status: int, text: str, request: str) -> ApiError:
+    try:
+        answer = json.loads(text)
+        return ApiError(status, answer.get("reason", ""), answer.get("message", text), request)
+    except (ValueError, AttributeError):
+        return ApiError(status, "", text[:300], request)
+
+
+def access_by_context(kubeconfig: str, context: str) -> Access:
+    """Access by a context of a kubeconfig: the given one, else $KUBECONFIG, else the user's."""
+    import os
+
+    found = kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    return Access(str(Path(found).expanduser()) if os.pathsep not in found else found, context, f"of the context {context}")

@@ -1,0 +1,42 @@
+"""The cluster of an environment: reached, and proven to be the one that the environment names, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from syntho_deploy.cluster.client import Access, Client, access_by_context
+from syntho_deploy.environment import Environment
+from syntho_deploy.errors import PreflightError
+
+
+def connect(environment: Environment, say: Callable[[str], None], create: bool = False) -> Client:
+    """A client of the environment's cluster, whose identity was checked.
+
+    create: make the local cluster when it does not run. Raises `PreflightError`: no such context, unreachable, credentials
+    refused, another cluster than `cluster.uid` names.
+    """
+    client = Client(_access(environment, say, create))
+    uid = environment.target.uid
+    if uid:
+        found = (client.get("v1", "Namespace", "", "kube-system") or {}).get("metadata", {}).get("uid", "")
+        if found != uid:
+            what = f"this is another cluster: its kube-system namespace has the uid {found or '(not readable)'}, the environment names {uid}"
+            raise PreflightError(what, environment.marks.get("cluster.uid"), "check cluster.context, and cluster.uid if the cluster was made anew")
+    else:
+        client.request("GET", "/version")
+    return client
+
+
+def _access(environment: Environment, say: Callable[[str], None], create: bool) -> Access:
+    target = environment.target
+    if not target.local:
+        return access_by_context(target.kubeconfig, target.context)
+    from syntho_deploy.cluster import local
+
+    if create:
+        cluster = local.create(target.local, say)
+        return Access(str(cluster.kubeconfig), cluster.context, f"{target.local} on this machine ({cluster.provider})")
+    status = local.status(target.local)
+    if not status["running"]:
+        raise PreflightError(f"the local cluster {target.local} does not run", todo=f"invoke cluster --env={environment.name} --create")
+    return Access(str(status["kubeconfig"]), str(status["context"]), f"{target.local} on this machine ({status['provider']})")

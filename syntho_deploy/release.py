@@ -1,0 +1,238 @@
+"""Deploy and undeploy: from compiled charts to releases that run and were verified."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from syntho_deploy import verify
+from syntho_deploy.cluster import crds, readiness
+from syntho_deploy.cluster.client import ApiError, Client
+from syntho_deploy.cluster.lease import Lease
+from syntho_deploy.cluster.releases import Stored, stored
+from syntho_deploy.cluster.watch import View
+from syntho_deploy.compile import Compiled, CompiledChart
+from syntho_deploy.errors import LockedError, NotHealthyError, PreflightError
+from syntho_deploy.helm import Helm
+from syntho_deploy.secrets import store
+from syntho_deploy.secrets.sentinels import label
+from syntho_deploy.steps import Step, Steps
+
+QUIET_SECONDS = 1.0  # how long to wait for the next event before looking at the deadline again
+
+
+@dataclass
+class Outcome:
+    """What a deploy did. An empty one says that there was nothing to do."""
+
+    crds: list[str] = field(default_factory=list)
+    secrets: list[str] = field(default_factory=list)
+    releases: list[str] = field(default_factory=list)
+    restarted: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.crds or self.secrets or self.releases or self.restarted)
+
+
+def deploy(client: Client, compiled: Compiled, helm: Helm, steps: Steps, timeout: float) -> Outcome:
+    """Bring the cluster to the compiled state and return when it was verified.
+
+    helm: a Helm 4; timeout: seconds for all of it. Charts that already run as compiled are left alone. Raises
+    `PreflightError` before any release is written, `LockedError` for a release that another process is at,
+    `NotHealthyError` naming what is not ready or not as compiled.
+    """
+    deadline = time.monotonic() + timeout
+    namespace = compiled.environment.target.namespace
+    outcome = Outcome()
+    _ensure_namespace(client, namespace, compiled.environment.manage_namespace)
+    with Lease(client, namespace, f"syntho-deploy-{compiled.environment.name}", "deploy") as lease:
+        with steps.step("look") as step:
+            due = _due(client, compiled)
+            step.result = "everything runs as compiled" if not due else ""
+        with steps.step("prepare") as step:
+            _prepare(client, compiled, outcome)
+            step.result = "; ".join([*(f"CRD {name}" for name in outcome.crds), *(f"Secret {name}" for name in outcome.secrets)]) or "nothing to add"
+        if due:
+            _bring(client, compiled, due, helm, steps, deadline, lease, outcome)
+    return outcome
+
+
+def _bring(
+    client: Client, compiled: Compiled, due: list[CompiledChart], helm: Helm, steps: Steps, deadline: float, lease: Lease, outcome: Outcome
+) -> None:
+    """Write the releases that are due, wait until all is ready, verify."""
+    namespace = compiled.environment.target.namespace
+    with View(client, namespace, readiness.watched_kinds(compiled.objects)) as view, ThreadPoolExecutor(len(due)) as pool:
+        writes = {pool.submit(_release, compiled.environment.root, helm, client, chart, steps, deadline): chart for chart in due}
+        _await_writes(writes)
+        outcome.releases = [f"{chart.release.name} {chart.version}" for chart in due]
+        with steps.step("ready") as step:
+            outcome.restarted = _until_ready(client, compiled, view, step, deadline, lease)
+    with steps.step("verify") as step:
+        left = verify.faults(client, compiled, verify.look(client, compiled))
+        if left:
+            raise NotHealthyError(_listed("the releases were written, but are not as compiled", (fault.what for fault in left)))
+        step.result = f"{len(compiled.objects)} objects as compiled"
+
+
+def _due(client: Client, compiled: Compiled) -> list[CompiledChart]:
+    """The charts whose release has to be written: another version is deployed, it failed, or an object is not as compiled."""
+    namespace = compiled.environment.target.namespace
+    releases = stored(client, namespace, [chart.release.name for chart in compiled.charts.values()])
+    _refuse_pending(releases.values(), namespace)
+    changed = {fault.chart for fault in verify.faults(client, compiled, verify.look(client, compiled)) if fault.changed} if releases else set()
+    due = []
+    for name, chart in compiled.charts.items():
+        found = releases.get(chart.release.name)
+        if found is None or found.status != "deployed" or found.version != chart.version or name in changed:
+            due.append(chart)
+    return due
+
+
+def _refuse_pending(releases: Iterable[Stored], namespace: str) -> None:
+    for release in releases:
+        if release.status.startswith("pending"):
+            todo = f"wait for it; if its process was killed: kubectl -n {namespace} delete secret sh.helm.release.v1.{release.name}.v{release.revision}"
+            raise LockedError(f"the release {release.name} is {release.status} since {release.updated}: another process is at it, or was killed", todo=todo)
+
+
+def _prepare(client: Client, compiled: Compiled, outcome: Outcome) -> None:
+    """CRDs and secrets, side by side: neither needs the other."""
+    environment = compiled.environment
+    files = [file for chart in compiled.charts.values() for file in chart.crds]
+    with ThreadPoolExecutor(2) as pool:
+        applied = pool.submit(crds.ensure, client, files, environment.manage_crds)
+        outcome.secrets = store.ensure(client, compiled)
+        outcome.crds = applied.result()
+
+
+def _ensure_namespace(client: Client, name: str, manage: bool) -> None:
+    if not manage:
+        try:
+            present = client.get("v1", "Namespace", "", name) is not None
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            present = True  # who may not look at namespaces is told by the first write into it
+        if not present:
+            raise PreflightError(f"the namespace {name} does not exist, and manage.namespace is false", todo="have it made, or set manage.namespace to true")
+    elif client.get("v1", "Namespace", "", name) is None:
+        client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+
+
+def _release(root: Path, helm: Helm, client: Client, chart: CompiledChart, steps: Steps, deadline: float) -> None:
+    with steps.step(f"release {chart.release.name}") as step:
+        folder = chart.write(build_folder(root, chart))
+        left = max(5.0, deadline - time.monotonic())
+        helm.upgrade(folder, chart.release.name, chart.namespace, client.access.kubeconfig, client.access.context, left)
+        step.result = f"{chart.name} {chart.version}"
+
+
+def build_folder(root: Path, chart: CompiledChart) -> Path:
+    """Where the static chart of a deploy is written: by release and digest, so that two deploys never share half a chart."""
+    return root / ".build" / chart.namespace / f"{chart.release.name}-{chart.digest[:12]}" / chart.name
+
+
+def _await_writes(writes: dict[Future[None], CompiledChart]) -> None:
+    """Wait for all; when one fails, the others come to their end first, so that no helm is left half-way."""
+    pending = set(writes)
+    failed: BaseException | None = None
+    while pending:
+        done, pending = wait(pending, return_when=FIRST_COMPLETED)
+        failed = failed or next((error for future in done if (error := future.exception())), None)
+    if failed:
+        raise failed
+
+
+def _until_ready(client: Client, compiled: Compiled, view: View, step: Step, deadline: float, lease: Lease) -> list[str]:
+    """Wait until every object is ready, deleting the Ray pods that no operator replaces. Returns the deleted pods."""
+    items = [item for item in compiled.objects if item["kind"] in readiness.RULES]
+    clusters = [item for item in items if item["kind"] == "RayCluster"]
+    deleted: dict[str, str] = {}
+    while True:
+        lease.check()
+        live = view.live()
+        for pod in [pod for item in clusters for pod in readiness.stale_ray_pods(item, live)]:
+            if pod["metadata"]["uid"] not in deleted:
+                deleted[pod["metadata"]["uid"]] = f"pod {pod['metadata']['name']}"
+                client.delete("v1", "Pod", pod["metadata"]["namespace"], pod["metadata"]["name"])
+        reasons = {label(item): reason for item in items if (reason := readiness.unready(item, live))}
+        if not reasons:
+            step.result = f"{len(items)} objects" + (f"; replaced {', '.join(deleted.values())}" if deleted else "")
+            return list(deleted.values())
+        step.note(f"{len(items) - len(reasons)} of {len(items)} ready")
+        if time.monotonic() > deadline:
+            raise NotHealthyError(_listed("not ready in time", (f"{name}: {reason}" for name, reason in reasons.items())), todo="invoke status shows it again; a longer --timeout gives it more time")
+        view.wait(min(QUIET_SECONDS, max(0.05, deadline - time.monotonic())))
+
+
+def _listed(title: str, lines: Iterable[str]) -> str:
+    return title + ":\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def undeploy(client: Client, compiled: Compiled, helm: Helm, steps: Steps, timeout: float, delete_data: bool) -> list[str]:
+    """Uninstall both releases, side by side. Volumes and secrets stay unless `delete_data`. Returns what was removed.
+
+    Raises `PreflightError` for a release that was not made from a compiled chart: its manifest does not keep its volumes.
+    """
+    namespace = compiled.environment.target.namespace
+    releases = stored(client, namespace, [chart.release.name for chart in compiled.charts.values()])
+    foreign = [release.name for release in releases.values() if not release.ours]
+    if foreign and not delete_data:
+        what = f"the release {', '.join(foreign)} was not deployed from here: uninstalling it would delete its volumes"
+        raise PreflightError(what, todo="deploy first, which takes it over and keeps the volumes; or say --delete-data")
+    removed = []
+    if releases:
+        with ThreadPoolExecutor(len(releases)) as pool:
+            list(pool.map(lambda name: _uninstall(helm, client, name, namespace, steps, timeout), releases))
+        removed = [f"release {name}" for name in releases]
+    if delete_data:
+        with steps.step("delete data") as step:
+            data = _delete_data(client, compiled, timeout)
+            step.result = ", ".join(data)
+            removed += data
+    return removed
+
+
+def _uninstall(helm: Helm, client: Client, name: str, namespace: str, steps: Steps, timeout: float) -> None:
+    with steps.step(f"uninstall {name}"):
+        helm.uninstall(name, namespace, client.access.kubeconfig, client.access.context, timeout)
+
+
+def _delete_data(client: Client, compiled: Compiled, timeout: float) -> list[str]:
+    """Delete the volume claims of the compiled charts, those of StatefulSets too, and the Secrets made for the environment.
+
+    Returns when the claims are gone: a claim stays while a pod mounts it.
+    """
+    namespace = compiled.environment.target.namespace
+    claims = {item["metadata"]["name"] for item in compiled.objects if item["kind"] == "PersistentVolumeClaim"}
+    prefixes = [
+        f"{template['metadata']['name']}-{item['metadata']['name']}-"
+        for item in compiled.objects
+        if item["kind"] == "StatefulSet"
+        for template in item["spec"].get("volumeClaimTemplates") or []
+    ]
+    removed = []
+    for live in client.objects("v1", "PersistentVolumeClaim", namespace):
+        name = live["metadata"]["name"]
+        of_set = any(name.startswith(prefix) and name.removeprefix(prefix).isdigit() for prefix in prefixes)
+        if (name in claims or of_set) and client.delete("v1", "PersistentVolumeClaim", namespace, name):
+            removed.append(name)
+    _await_gone(client, namespace, removed, time.monotonic() + timeout)
+    return [f"volume claim {name}" for name in removed] + [f"Secret {name}" for name in store.delete(client, compiled.environment.name, namespace)]
+
+
+def _await_gone(client: Client, namespace: str, claims: list[str], deadline: float) -> None:
+    with View(client, namespace, [("v1", "PersistentVolumeClaim"), ("v1", "Pod")]) as view:
+        while not view.listed or any(view.live().get("PersistentVolumeClaim", name) for name in claims):
+            if time.monotonic() > deadline:
+                break
+            view.wait(QUIET_SECONDS)
+        else:
+            return
+        live = view.live()
+    pods = [pod["metadata"]["name"] for pod in live.pods() if any(readiness.mounts(pod, name) for name in claims)]
+    raise NotHealthyError(f"the volume claims {', '.join(claims)} are still there", todo=f"pods that mount them: {', '.join(pods) or 'none'}")

@@ -1,0 +1,185 @@
+"""Takes the Syntho platform from its pinned charts to a running, verified release. Each task is one step of that way."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from syntho_deploy.console import command, confirm, duration, say, show, table
+
+if TYPE_CHECKING:
+    from syntho_deploy.compile import Project
+
+ROOT = Path(__file__).resolve().parent
+ENV = "the environment: a file in envs/ (invoke envs lists them)"
+JSON = "print JSON on stdout"
+
+
+def _project(env: str) -> Project:
+    from syntho_deploy.compile import Project
+    from syntho_deploy.secrets import sources
+
+    project = Project.load(ROOT, env)
+    sources.hide(project.environment)
+    return project
+
+
+@task(help={"url": "fetch from this mirror instead (also: SYNTHO_CHARTS_URL)", "update": "resolve the ref anew and write the lock", "check": "verify only", "pin": "the pin file"})
+@command
+def vendor(c: Context, url: str = "", update: bool = False, check: bool = False, pin: str = "vendor/charts.yaml") -> None:
+    """Fetch the pinned charts, or verify them: their bytes are the ones the lock names."""
+    from syntho_deploy.vendor import load_pin
+    from syntho_deploy.vendor import vendor as run
+
+    print("\n".join(run(ROOT, load_pin(ROOT, ROOT / pin), url or None, update, check).lines))
+
+
+@task(help={"json": JSON})
+@command
+def envs(c: Context, json: bool = False) -> None:
+    """List the environments, with their cluster, namespace and pin."""
+    from syntho_deploy.environment import load_environment, names
+
+    found = [load_environment(ROOT, name) for name in names(ROOT)]
+    rows = [
+        {
+            "name": item.name, "cluster": item.target.local or item.target.context, "local": bool(item.target.local),
+            "namespace": item.target.namespace, "pin": str(item.pin_file.relative_to(ROOT)), "protected": item.protected,
+        }
+        for item in found
+    ]  # fmt: skip
+    if json:
+        show(rows)
+    else:
+        shown = [(str(r["name"]), f"{'local cluster' if r['local'] else 'context'} {r['cluster']}", str(r["namespace"]), str(r["pin"])) for r in rows]
+        print(table([("ENVIRONMENT", "CLUSTER", "NAMESPACE", "PIN"), *shown]))
+
+
+@task(help={"env": ENV, "chart": "only this chart", "stage": "values, rendered or compiled", "output": "write into this folder instead of stdout"})
+@command
+def template(c: Context, env: str, chart: str = "", stage: str = "compiled", output: str = "") -> None:
+    """Print what would be installed: YAML that `kubectl apply` takes, without hooks and Secrets."""
+    from syntho_deploy import stages
+
+    stages.template(_project(env), chart, stage, Path(output) if output else None, sys.stdout)
+
+
+@task(help={"json": JSON, "provision": "fetch or build what is missing, for these tools (comma-separated), or all"})
+@command
+def tools(c: Context, provision: str = "", json: bool = False) -> None:
+    """Show which helm and which parts of the local cluster are used and why, or fetch and build them."""
+    from syntho_deploy import tools as found
+
+    if provision:
+        found.provision([item.name for item in found.status()] if provision == "all" else provision.split(","), say)
+    rows: list[dict[str, Any]] = [
+        {
+            "name": item.name, "version": item.tool.version if item.tool else item.version, "purpose": item.purpose,
+            "path": str(item.tool.path) if item.tool else None, "from": item.tool.origin if item.tool else None,
+            "why": item.tool.why if item.tool else item.next, "tried": item.reasons,
+        }
+        for item in found.status()
+    ]  # fmt: skip
+    if json:
+        show(rows)
+    else:
+        print(table([("TOOL", "VERSION", "FROM", "PATH, OR HOW IT WILL COME"), *((r["name"], r["version"], r["from"] or "-", r["path"] or r["why"]) for r in rows)]))
+
+
+@task(help={"env": ENV, "create": "create it, or start it", "delete": "delete it, with all in it", "status": "the default", "json": JSON})
+@command
+def cluster(c: Context, env: str = "local", create: bool = False, delete: bool = False, status: bool = False, json: bool = False) -> None:
+    """Create, delete or show the cluster on this machine that an environment uses."""
+    from syntho_deploy.cluster import local
+    from syntho_deploy.environment import load_environment
+    from syntho_deploy.errors import InputError
+
+    if create + delete + status > 1:
+        raise InputError("choose one of --create, --delete and --status")
+    environment = load_environment(ROOT, env)
+    if not environment.target.local:
+        raise InputError(f"{env} uses the context {environment.target.context}, not a cluster of this machine", environment.marks.get("cluster.context"))
+    if create:
+        local.create(environment.target.local, say)
+    if delete:
+        local.delete(environment.target.local)
+    found = local.status(environment.target.local)
+    if json:
+        show(found)
+    else:
+        print(table([(str(key), str(value)) for key, value in found.items()]))
+
+
+@task(help={"env": ENV, "timeout": "for all of it: 90s, 15m, 1h", "yes": "the environment's name, to confirm a protected one"})
+@command
+def deploy(c: Context, env: str, timeout: str = "15m", yes: str = "") -> None:
+    """Install or upgrade both charts, wait until all is ready, and verify it. Run again, it does only what is left."""
+    from syntho_deploy import helm, release
+    from syntho_deploy.cluster.preflight import connect
+    from syntho_deploy.steps import Steps
+
+    seconds, steps = duration(timeout), Steps()
+    project = _project(env)
+    confirm(env, project.environment.protected, yes, "deploy to")
+    binary = helm.find(steps.say)
+    with steps.step("compile") as step:
+        compiled = project.compile(binary)
+        step.result = ", ".join(f"{chart.name} {chart.version}" for chart in compiled.charts.values())
+    with steps.step("cluster") as step:
+        client = connect(project.environment, steps.say, create=True)
+        step.result = client.access.what
+    outcome = release.deploy(client, compiled, binary, steps, seconds)
+    print(f"{env}: {'deployed and verified' if outcome else 'nothing to do, everything runs as compiled'} ({steps.seconds:.1f} s)")
+
+
+@task(help={"env": ENV, "json": JSON})
+@command
+def verify(c: Context, env: str, json: bool = False) -> None:
+    """Check that what runs is what is compiled: objects, images, readiness, volumes, Secrets, Ray's pods. Exit 5 if not."""
+    _status(env, json, only_faults=True)
+
+
+@task(help={"env": ENV, "json": JSON})
+@command
+def status(c: Context, env: str, json: bool = False) -> None:
+    """Show the releases and workloads of an environment, and why something is not ready."""
+    _status(env, json, only_faults=False)
+
+
+def _status(env: str, json: bool, only_faults: bool) -> None:
+    from syntho_deploy import helm, status
+    from syntho_deploy.cluster.preflight import connect
+
+    project = _project(env)
+    client = connect(project.environment, say)
+    found = status.status(client, project.compile(helm.find(say)))
+    if json:
+        show(found)
+    elif only_faults:
+        print("\n".join(found["faults"]) or f"{env}: everything runs as compiled")
+    else:
+        print(status.text(found))
+    if only_faults and (found["faults"] or not found["healthy"]):
+        raise Exit(code=5)
+
+
+@task(help={"env": ENV, "delete-data": "also delete the volumes and the secrets, for good", "timeout": "90s, 15m, 1h", "yes": "the environment's name, to confirm"})
+@command
+def undeploy(c: Context, env: str, delete_data: bool = False, timeout: str = "10m", yes: str = "") -> None:
+    """Uninstall both releases. Volumes and secrets stay, and the next deploy finds them again, unless --delete-data."""
+    from syntho_deploy import helm, release
+    from syntho_deploy.cluster.preflight import connect
+    from syntho_deploy.steps import Steps
+
+    seconds, steps = duration(timeout), Steps()
+    project = _project(env)
+    confirm(env, project.environment.protected, yes, "undeploy")
+    binary = helm.find(steps.say)
+    client = connect(project.environment, steps.say)
+    removed = release.undeploy(client, project.compile(binary), binary, steps, seconds, delete_data)
+    print(f"{env}: " + (", ".join(removed) if removed else "nothing was deployed"))

@@ -1,0 +1,132 @@
+"""A site: a project folder of its own with one environment on the test cluster, and the real command line in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from syntho_deploy import helm, release
+from syntho_deploy.cluster.client import Access, Client
+from syntho_deploy.cluster.local import Cluster
+from syntho_deploy.compile import Compiled, Project
+from syntho_deploy.helm import Helm
+from syntho_deploy.steps import Steps
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("tasks.py", "envs", "overlays", "sandbox", "vendor")
+
+
+@dataclass
+class Ran:
+    """A finished command."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+@dataclass
+class Site:
+    """A copy of the project with the environment `name` in it. `edit` changes its file, `overlay` its own overlay."""
+
+    root: Path
+    name: str
+    cluster: Cluster
+    namespace: str
+    variables: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def make(cls, root: Path, name: str, cluster: Cluster, namespace: str, base: str = "local", folders: tuple[str, ...] = COPIED) -> Site:
+        for folder in folders:
+            source = ROOT / folder
+            if source.is_dir():
+                shutil.copytree(source, root / folder, ignore=shutil.ignore_patterns("charts" if folder == "vendor" else "__pycache__"))
+            else:
+                shutil.copy(source, root / folder)
+        for folder in ("syntho_deploy", "tools"):
+            (root / folder).symlink_to(ROOT / folder)
+        site = cls(root, name, cluster, namespace)
+        environment = yaml.safe_load((ROOT / "envs" / f"{base}.yaml").read_text())
+        environment["cluster"] = {"local": cluster.name, "namespace": namespace}
+        site.write(environment)
+        return site
+
+    @property
+    def file(self) -> Path:
+        return self.root / "envs" / f"{self.name}.yaml"
+
+    def read(self) -> dict[str, Any]:
+        found: dict[str, Any] = yaml.safe_load(self.file.read_text())
+        return found
+
+    def write(self, environment: dict[str, Any]) -> None:
+        self.file.write_text(yaml.safe_dump(environment))
+
+    def overlay(self, file: str, content: list[dict[str, Any]]) -> None:
+        """Write a file of the environment's own overlay folder."""
+        path = self.root / "overlays" / self.name / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content))
+
+    def argv(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "invoke", *words]
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": "", **self.variables}
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """The command line, running, in a session of its own as a terminal would give it."""
+        return subprocess.Popen(
+            self.argv(*words), cwd=self.root, env=self.environment(), text=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+
+    def run(self, *words: str, code: int = 0) -> Ran:
+        """The command line, to its end; the exit code is asserted."""
+        done = subprocess.run(self.argv(*words), cwd=self.root, env=self.environment(), text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=300, check=False)
+        assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def invoke(self, task: str, *words: str, code: int = 0) -> Ran:
+        """A task for this site's environment."""
+        return self.run(task, f"--env={self.name}", *words, code=code)
+
+    def interrupt(self, running: subprocess.Popen[str], number: signal.Signals) -> Ran:
+        """Send a signal to a running command's whole group, and wait for its end."""
+        os.killpg(running.pid, number)
+        out, err = running.communicate(timeout=60)
+        return Ran(running.returncode, out, err)
+
+    def client(self) -> Client:
+        return Client(Access(str(self.cluster.kubeconfig), self.cluster.context, "of the test"))
+
+    def compile(self) -> Compiled:
+        return Project.load(self.root, self.name).compile(helm.find(print))
+
+    def deploy(self, timeout: float = 120, binary: Helm | None = None) -> release.Outcome:
+        """A deploy in this process."""
+        return release.deploy(self.client(), self.compile(), binary or helm.find(print), Steps(), timeout)
+
+    def get(self, kind: str, name: str, api_version: str = "apps/v1") -> dict[str, Any] | None:
+        return self.client().get(api_version, kind, self.namespace, name)
+
+    def helm(self, *words: str) -> str:
+        """The provisioned helm on the test cluster."""
+        binary = helm.find(print)
+        argv = [str(binary.path), *words, "-n", self.namespace, "--kube-context", self.cluster.context]
+        done = subprocess.run(argv, env={**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig)}, text=True, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
