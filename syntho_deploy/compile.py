@@ -386,10 +386,13 @@ def _settled(item: dict[str, Any], namespace: str) -> dict[str, Any]:
         metadata.setdefault("namespace", namespace)
     if item["kind"] == "PersistentVolumeClaim":
         metadata["annotations"] = {**(metadata.get("annotations") or {}), KEEP: "keep"}
+    return _without_nulls(item) if is_custom(item) else item
+
+
+def is_custom(item: dict[str, Any]) -> bool:
+    """Is an object of a kind that a CRD defines? Kubernetes' own groups have no dot, or end in .k8s.io."""
     group = item["apiVersion"].rpartition("/")[0]
-    if "." in group and not group.endswith(".k8s.io"):
-        item = _without_nulls(item)
-    return item
+    return "." in group and not group.endswith(".k8s.io")
 
 
 def _without_nulls(value: Json) -> Json:

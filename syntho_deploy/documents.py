@@ -27,6 +27,7 @@ Json = Any  # None, bool, int, float, str, list[Json] or dict[str, Json]
 Keys = tuple[str | int, ...]
 
 NODE_LIMIT = 500_000  # aliases can multiply a small file without bound
+DEPTH_LIMIT = 100  # an object of Kubernetes has some 20 levels
 _PLAIN = "plain"
 
 
@@ -45,7 +46,21 @@ class Document:
         return self.marks.get(keys, Mark(self.path, 1))
 
 
-class _Composer(yaml.CSafeLoader):
+class _Loader(yaml.CSafeLoader):
+    """Refuses what is nested too deeply: composing it would end the process, not only raise."""
+
+    _depth = 0
+
+    def descend_resolver(self, current_node: Any, current_index: Any) -> None:
+        self._depth += 1
+        if self._depth > DEPTH_LIMIT:
+            raise yaml.composer.ComposerError(None, None, f"nested more than {DEPTH_LIMIT} levels deep", current_node.start_mark)
+
+    def ascend_resolver(self) -> None:
+        self._depth -= 1
+
+
+class _Composer(_Loader):
     """Composes nodes, leaving the type of a plain scalar to `_scalar`."""
 
     def resolve(self, kind: type, value: Any, implicit: Any) -> str:
@@ -58,6 +73,7 @@ _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL
 _WORDS |= {word: True for word in ("true", "True", "TRUE")} | {word: False for word in ("false", "False", "FALSE")}
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]+")
+DIGITS = 20  # more do not fit a number of 64 bits
 _AMBIGUOUS = re.compile(
     r"(?i:yes|no|on|off)|[-+]?(0[0-9_]+|0[xob][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*)"
     r"|[-+]?(\.[0-9]+|[0-9]+\.?|[0-9]+\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
@@ -68,9 +84,9 @@ def _scalar(text: str, where: Mark) -> Json:
     """The value of a plain scalar in a user's file. Raises `InputError` for what readers disagree about."""
     if text in _WORDS:
         return _WORDS[text]
-    if _INT.fullmatch(text):
+    if _INT.fullmatch(text) and len(text) <= DIGITS:
         return int(text)
-    if _FLOAT.fullmatch(text):
+    if _FLOAT.fullmatch(text) and len(text) <= DIGITS:
         return float(text)
     if _AMBIGUOUS.fullmatch(text):
         raise InputError(f"{text} is read as different values by different programs", where, f'quote it: "{text}", or write the value out')
@@ -100,15 +116,12 @@ def load(path: Path, text: str | None = None) -> Document:
         at = error.problem_mark or error.context_mark
         what = ", ".join(part for part in (error.context, error.problem) if part)
         raise InputError(f"broken YAML: {what}", Mark(name, at.line + 1, at.column + 1) if at else path) from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"broken YAML: {str(error) or 'nested too deeply'}", path) from None
+    except yaml.YAMLError as error:
+        raise InputError(f"broken YAML: {error}", path) from None
     finally:
         loader.dispose()
     reader = _Reader(name)
-    try:
-        data = reader.value(node, ()) if node is not None else None
-    except RecursionError:
-        raise InputError("broken YAML: nested too deeply", path) from None
+    data = reader.value(node, ()) if node is not None else None
     if reader.errors:
         raise InputErrors(reader.errors) if len(reader.errors) > 1 else reader.errors[0]
     return Document(name, data, reader.marks)
@@ -125,6 +138,8 @@ class _Reader:
         where = self.marks[keys] = self._mark(node)
         if len(self.marks) > NODE_LIMIT:
             raise InputError(f"more than {NODE_LIMIT} values, counting what aliases repeat", where)
+        if len(keys) > DEPTH_LIMIT:
+            raise InputError(f"nested more than {DEPTH_LIMIT} levels deep, counting what aliases repeat", where)
         if isinstance(node, yaml.ScalarNode):
             return self._leaf(node, where)
         if id(node) in self._open:
@@ -175,7 +190,7 @@ class _Reader:
         return Mark(self.path, node.start_mark.line + 1, node.start_mark.column + 1)
 
 
-class _HelmLoader(yaml.CSafeLoader):
+class _HelmLoader(_Loader):
     """Reads YAML as Helm does (sigs.k8s.io/yaml, a fork of go-yaml v2). A repeated key keeps its last value, as there."""
 
     def resolve(self, kind: type, value: Any, implicit: Any) -> Any:
@@ -275,7 +290,7 @@ class _Dumper(yaml.CSafeDumper):
 def _text(dumper: yaml.CSafeDumper, value: str) -> yaml.ScalarNode:
     if _SAFE.fullmatch(value) and not _NOT_TEXT.fullmatch(value):
         style = None
-    elif "\n" in value and not re.search(r"[ \t]\n|[^\x20-\x7e\n]|\A[ \n]", value):
+    elif "\n" in value and not re.search(r"[ \t]\n|[^\x20-\x7e\n]|\A[ \n]|\n\n\Z", value):
         style = "|"
     else:
         style = '"'

@@ -83,8 +83,11 @@ class Helm:
         self._write(argv, release, namespace, kubeconfig, timeout)
 
     def uninstall(self, release: str, namespace: str, kubeconfig: str, context: str, timeout: float) -> None:
-        """Uninstall a release and wait until its objects are gone; those with resource-policy keep stay. An absent one is no fault."""
-        argv = [str(self.path), "uninstall", release, "--namespace", namespace, "--kube-context", context, "--ignore-not-found", "--wait"]
+        """Uninstall a release; its objects go in the foreground, those with resource-policy keep stay. An absent one is no fault.
+
+        Helm's own wait is not used: now and then it calls an object that is going a failure.
+        """
+        argv = [str(self.path), "uninstall", release, "--namespace", namespace, "--kube-context", context, "--ignore-not-found"]
         argv += ["--timeout", f"{timeout:.0f}s", "--cascade", "foreground"]
         self._write(argv, release, namespace, kubeconfig, timeout)
 

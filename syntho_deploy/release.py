@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from syntho_deploy.cluster.client import ApiError, Client
 from syntho_deploy.cluster.lease import Lease
 from syntho_deploy.cluster.releases import Stored, stored
 from syntho_deploy.cluster.watch import View
-from syntho_deploy.compile import Compiled, CompiledChart
+from syntho_deploy.compile import Compiled, CompiledChart, is_custom
 from syntho_deploy.errors import LockedError, NotHealthyError, PreflightError
 from syntho_deploy.helm import Helm
 from syntho_deploy.secrets import store
@@ -48,26 +48,34 @@ def deploy(client: Client, compiled: Compiled, helm: Helm, steps: Steps, timeout
     namespace = compiled.environment.target.namespace
     outcome = Outcome()
     _ensure_namespace(client, namespace, compiled.environment.manage_namespace)
-    with Lease(client, namespace, f"syntho-deploy-{compiled.environment.name}", "deploy") as lease:
+    with Lease(client, namespace, lease_name(compiled), "deploy") as lease:
         with steps.step("look") as step:
             due = _due(client, compiled)
-            step.result = "everything runs as compiled" if not due else ""
-        with steps.step("prepare") as step:
-            _prepare(client, compiled, outcome)
-            step.result = "; ".join([*(f"CRD {name}" for name in outcome.crds), *(f"Secret {name}" for name in outcome.secrets)]) or "nothing to add"
-        if due:
-            _bring(client, compiled, due, helm, steps, deadline, lease, outcome)
+            files = [file for chart in compiled.charts.values() for file in chart.crds]
+            missing = crds.due(client, files, compiled.environment.manage_crds)
+            step.result = "" if due or missing else "everything runs as compiled"
+        with steps.step("secrets") as step:
+            outcome.secrets = store.ensure(client, compiled)
+            step.result = "; ".join(outcome.secrets) or "nothing to add"
+        if due or missing:
+            _bring(client, compiled, due, missing, helm, steps, deadline, lease, outcome)
     return outcome
 
 
 def _bring(
-    client: Client, compiled: Compiled, due: list[CompiledChart], helm: Helm, steps: Steps, deadline: float, lease: Lease, outcome: Outcome
-) -> None:
-    """Write the releases that are due, wait until all is ready, verify."""
-    namespace = compiled.environment.target.namespace
-    with View(client, namespace, readiness.watched_kinds(compiled.objects)) as view, ThreadPoolExecutor(len(due)) as pool:
-        writes = {pool.submit(_release, compiled.environment.root, helm, client, chart, steps, deadline): chart for chart in due}
-        _await_writes(writes)
+    client: Client, compiled: Compiled, due: list[CompiledChart], missing: dict[str, Path], helm: Helm, steps: Steps, deadline: float,
+    lease: Lease, outcome: Outcome,
+) -> None:  # fmt: skip
+    """Write the CRDs and the releases that are due, wait until all is ready, verify.
+
+    All is written side by side, but that a chart with custom resources waits for the CRDs.
+    """
+    namespace, root = compiled.environment.target.namespace, compiled.environment.root
+    with View(client, namespace, readiness.watched_kinds(compiled.objects)) as view, ThreadPoolExecutor(len(due) + 1) as pool:
+        applied = pool.submit(_apply_crds, client, missing, steps)
+        after = {chart.name: applied if any(is_custom(item) for item in chart.objects) else None for chart in due}
+        _await_all([applied, *(pool.submit(_release, root, helm, client, chart, steps, deadline, after[chart.name]) for chart in due)])
+        outcome.crds = list(missing)
         outcome.releases = [f"{chart.release.name} {chart.version}" for chart in due]
         with steps.step("ready") as step:
             outcome.restarted = _until_ready(client, compiled, view, step, deadline, lease)
@@ -94,19 +102,18 @@ def _due(client: Client, compiled: Compiled) -> list[CompiledChart]:
 
 def _refuse_pending(releases: Iterable[Stored], namespace: str) -> None:
     for release in releases:
+        if release.status == "uninstalling":
+            raise LockedError(f"the release {release.name} is being uninstalled, or that was interrupted", todo="run invoke undeploy again, then deploy")
         if release.status.startswith("pending"):
             todo = f"wait for it; if its process was killed: kubectl -n {namespace} delete secret sh.helm.release.v1.{release.name}.v{release.revision}"
             raise LockedError(f"the release {release.name} is {release.status} since {release.updated}: another process is at it, or was killed", todo=todo)
 
 
-def _prepare(client: Client, compiled: Compiled, outcome: Outcome) -> None:
-    """CRDs and secrets, side by side: neither needs the other."""
-    environment = compiled.environment
-    files = [file for chart in compiled.charts.values() for file in chart.crds]
-    with ThreadPoolExecutor(2) as pool:
-        applied = pool.submit(crds.ensure, client, files, environment.manage_crds)
-        outcome.secrets = store.ensure(client, compiled)
-        outcome.crds = applied.result()
+def _apply_crds(client: Client, missing: dict[str, Path], steps: Steps) -> None:
+    if missing:
+        with steps.step("CRDs") as step:
+            crds.apply(client, missing)
+            step.result = ", ".join(missing)
 
 
 def _ensure_namespace(client: Client, name: str, manage: bool) -> None:
@@ -123,7 +130,9 @@ def _ensure_namespace(client: Client, name: str, manage: bool) -> None:
         client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
 
-def _release(root: Path, helm: Helm, client: Client, chart: CompiledChart, steps: Steps, deadline: float) -> None:
+def _release(root: Path, helm: Helm, client: Client, chart: CompiledChart, steps: Steps, deadline: float, after: Future[None] | None) -> None:
+    if after:
+        after.result()
     with steps.step(f"release {chart.release.name}") as step:
         folder = chart.write(build_folder(root, chart))
         left = max(5.0, deadline - time.monotonic())
@@ -136,15 +145,11 @@ def build_folder(root: Path, chart: CompiledChart) -> Path:
     return root / ".build" / chart.namespace / f"{chart.release.name}-{chart.digest[:12]}" / chart.name
 
 
-def _await_writes(writes: dict[Future[None], CompiledChart]) -> None:
+def _await_all(futures: list[Future[None]]) -> None:
     """Wait for all; when one fails, the others come to their end first, so that no helm is left half-way."""
-    pending = set(writes)
-    failed: BaseException | None = None
-    while pending:
-        done, pending = wait(pending, return_when=FIRST_COMPLETED)
-        failed = failed or next((error for future in done if (error := future.exception())), None)
-    if failed:
-        raise failed
+    wait(futures)
+    for future in futures:
+        future.result()
 
 
 def _until_ready(client: Client, compiled: Compiled, view: View, step: Step, deadline: float, lease: Lease) -> list[str]:
@@ -184,11 +189,27 @@ def undeploy(client: Client, compiled: Compiled, helm: Helm, steps: Steps, timeo
     if foreign and not delete_data:
         what = f"the release {', '.join(foreign)} was not deployed from here: uninstalling it would delete its volumes"
         raise PreflightError(what, todo="deploy first, which takes it over and keeps the volumes; or say --delete-data")
-    removed = []
+    if not releases and not delete_data or client.get("v1", "Namespace", "", namespace) is None:
+        return []
+    with Lease(client, namespace, lease_name(compiled), "undeploy"):
+        return _remove(client, compiled, list(releases), helm, steps, timeout, delete_data)
+
+
+def lease_name(compiled: Compiled) -> str:
+    """The Lease that keeps two runs on one environment apart."""
+    return f"syntho-deploy-{compiled.environment.name}"
+
+
+def _remove(client: Client, compiled: Compiled, releases: list[str], helm: Helm, steps: Steps, timeout: float, delete_data: bool) -> list[str]:
+    namespace, removed = compiled.environment.target.namespace, []
     if releases:
         with ThreadPoolExecutor(len(releases)) as pool:
             list(pool.map(lambda name: _uninstall(helm, client, name, namespace, steps, timeout), releases))
         removed = [f"release {name}" for name in releases]
+        with steps.step("gone") as step:
+            items = [item for item in compiled.objects if item["kind"] != "PersistentVolumeClaim"]
+            _await_gone(client, namespace, [(item["apiVersion"], item["kind"], item["metadata"]["name"]) for item in items], timeout)
+            step.result = f"{len(items)} objects"
     if delete_data:
         with steps.step("delete data") as step:
             data = _delete_data(client, compiled, timeout)
@@ -221,18 +242,21 @@ def _delete_data(client: Client, compiled: Compiled, timeout: float) -> list[str
         of_set = any(name.startswith(prefix) and name.removeprefix(prefix).isdigit() for prefix in prefixes)
         if (name in claims or of_set) and client.delete("v1", "PersistentVolumeClaim", namespace, name):
             removed.append(name)
-    _await_gone(client, namespace, removed, time.monotonic() + timeout)
+    _await_gone(client, namespace, [("v1", "PersistentVolumeClaim", name) for name in removed], timeout)
     return [f"volume claim {name}" for name in removed] + [f"Secret {name}" for name in store.delete(client, compiled.environment.name, namespace)]
 
 
-def _await_gone(client: Client, namespace: str, claims: list[str], deadline: float) -> None:
-    with View(client, namespace, [("v1", "PersistentVolumeClaim"), ("v1", "Pod")]) as view:
-        while not view.listed or any(view.live().get("PersistentVolumeClaim", name) for name in claims):
+def _await_gone(client: Client, namespace: str, names: list[tuple[str, str, str]], timeout: float) -> None:
+    """Wait until none of these (apiVersion, kind, name) is there. Raises `NotHealthyError` naming what is, and the pods that are."""
+    deadline = time.monotonic() + timeout
+    kinds = {(version, kind) for version, kind, _ in names} | {("v1", "Pod")}
+    with View(client, namespace, sorted(kinds)) as view:
+        while True:
+            live = view.live()
+            left = [f"{kind}/{name}" for _, kind, name in names if live.get(kind, name)]
+            if view.listed and not left:
+                return
             if time.monotonic() > deadline:
-                break
+                pods = ", ".join(pod["metadata"]["name"] for pod in live.pods()) or "none"
+                raise NotHealthyError(f"still there after {timeout:.0f} s: {', '.join(left)}", todo=f"pods that are there: {pods}; run it again")
             view.wait(QUIET_SECONDS)
-        else:
-            return
-        live = view.live()
-    pods = [pod["metadata"]["name"] for pod in live.pods() if any(readiness.mounts(pod, name) for name in claims)]
-    raise NotHealthyError(f"the volume claims {', '.join(claims)} are still there", todo=f"pods that mount them: {', '.join(pods) or 'none'}")

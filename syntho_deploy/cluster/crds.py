@@ -40,33 +40,52 @@ def name_of(file: Path) -> str:
     raise InputError("a CRD needs metadata.name", file)
 
 
-def ensure(client: Client, files: list[Path], manage: bool) -> list[str]:
-    """Apply those CRDs that are missing or differ, side by side, and wait until all are served.
+def due(client: Client, files: list[Path], manage: bool) -> dict[str, Path]:
+    """Those CRDs that are missing or differ, by name; none is written yet.
 
-    manage: when false, only check that they are there. Returns the names of those written.
-    Raises `PreflightError`: missing and not managed; or one would take away a version that the live CRD serves.
+    manage: when false, they are only checked to be there. Raises `PreflightError`: missing and not managed; one would take
+    away a version that the live CRD serves; the account may not write CRDs.
     """
     with ThreadPoolExecutor(max(1, len(files))) as pool:
-        written = [name for name in pool.map(lambda file: _ensure(client, file, manage), files) if name]
-        list(pool.map(lambda name: _established(client, name), written))
-    return written
+        found = {name: file for name, file in pool.map(lambda file: _due(client, file, manage), files) if name}
+    if found:
+        for verb in ("create", "patch"):
+            _allowed(client, verb)
+    return found
 
 
-def _ensure(client: Client, file: Path, manage: bool) -> str:
+def apply(client: Client, files: dict[str, Path]) -> None:
+    """Write these CRDs side by side, and return when all are served."""
+    with ThreadPoolExecutor(max(1, len(files))) as pool:
+        list(pool.map(lambda name: _apply(client, name, files[name]), files))
+        list(pool.map(lambda name: _established(client, name), files))
+
+
+def _allowed(client: Client, verb: str) -> None:
+    attributes = {"group": "apiextensions.k8s.io", "resource": "customresourcedefinitions", "verb": verb}
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
+    if not client.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)["status"]["allowed"]:
+        what = f"the account lacks the permission to {verb} customresourcedefinitions.apiextensions.k8s.io, which is forbidden to it"
+        raise PreflightError(what, todo="have the CRDs installed and set manage.crds to false, or use an account with this permission")
+
+
+def _due(client: Client, file: Path, manage: bool) -> tuple[str, Path]:
     name = name_of(file)
-    digest = sha256(file.read_bytes())
     live = _metadata(client, name)
     if live is None and not manage:
         raise PreflightError(f"the CRD {name} is not installed, and manage.crds is false", todo=f"have it installed: kubectl apply --server-side -f {file}")
-    if not manage or (live or {}).get("annotations", {}).get(DIGEST) == digest:
-        return ""
+    if not manage or (live or {}).get("annotations", {}).get(DIGEST) == sha256(file.read_bytes()):
+        return "", file
     if live is not None:
         _keeps_versions(client, name, file)
+    return name, file
+
+
+def _apply(client: Client, name: str, file: Path) -> None:
     query = {"fieldManager": "syntho-deploy", "force": "true"}
     client.request("PATCH", f"{GROUP}/{name}", file.read_text(encoding="utf-8"), query, "application/apply-patch+yaml", PARTIAL)
-    note = {"metadata": {"annotations": {DIGEST: digest}}}
+    note = {"metadata": {"annotations": {DIGEST: sha256(file.read_bytes())}}}
     client.request("PATCH", f"{GROUP}/{name}", note, {"fieldManager": "syntho-deploy"}, "application/merge-patch+json", PARTIAL)
-    return name
 
 
 def _metadata(client: Client, name: str) -> dict[str, dict[str, str]] | None:

@@ -210,6 +210,22 @@ def _start_kwok(cluster: Cluster, say: Say | None, audit: bool) -> None:
         process.run(argv, timeout=180, env=_kwok_environment(cluster, say), writes=True)
     finally:
         written.unlink()
+    # kwok began before its Stages were served, and waits longer after each look: one that begins now finds them at once
+    _until(lambda: bool(_Api(cluster).ask("GET", _URLS["Stage"])), "its Stages are not served")
+    for number in [number for number, file in _processes(cluster).items() if file.stem == "kwok-controller"]:
+        os.kill(number, signal.SIGKILL)
+        _until(lambda number=number: number not in _processes(cluster), "kwok does not end")  # type: ignore[misc]
+    _start_again(cluster, say)
+
+
+def _start_again(cluster: Cluster, say: Say | None) -> None:
+    """Have kwokctl start those of the cluster's processes that do not run."""
+    live = _processes(cluster).values()
+    for file in (cluster.folder / "pids").glob("*.pid"):
+        if file not in live:  # kwokctl would take whatever has the number now for its own
+            file.unlink()
+    kwokctl = find("kwokctl", say).path
+    process.run([kwokctl, "start", "cluster", "--name", cluster.name], timeout=40, env=_kwok_environment(cluster, say), writes=True)
 
 
 def _kwok_environment(cluster: Cluster, say: Say | None) -> dict[str, str]:
@@ -244,12 +260,7 @@ def _revived(cluster: Cluster, say: Say | None) -> bool:
         if cluster.provider == "kind":
             process.run(["docker", "start", f"{cluster.name}-control-plane"], writes=True)
         else:
-            live = _processes(cluster).values()
-            for file in (cluster.folder / "pids").glob("*.pid"):
-                if file not in live:  # kwokctl would take whatever has the number now for its own, and stop it later
-                    file.unlink()
-            kwokctl = find("kwokctl", say).path
-            process.run([kwokctl, "start", "cluster", "--name", cluster.name], timeout=40, env=_kwok_environment(cluster, say), writes=True)
+            _start_again(cluster, say)
         _furnish(cluster)
     except (process.ProcessError, PreflightError) as error:
         tell(say, f"it cannot be started, so it is made anew: {_said(error)}")
@@ -329,6 +340,7 @@ def _furnish(cluster: Cluster) -> None:
         # right after the start the API of the Stages may not be served yet
         _until(lambda url=url, item=item: bool(_Api(cluster).ask("PATCH", url, item)), "its objects cannot be applied")  # type: ignore[misc]
     _until(lambda: _nodes_ready(cluster), "its nodes do not get ready")
+    _until(lambda: _ask(cluster, "/readyz") == b"ok", "its API server does not say that it is ready")
     documents.write(cluster.folder / "furnished", _furniture())
 
 

@@ -312,14 +312,16 @@ def test_a_crd_is_applied_once_and_never_loses_a_version(site: Site, tmp_path: P
     client = site.client()
     crd = _tiny_crd(site.namespace, ["v1", "v2"])
     (tmp_path / "crd.yaml").write_text(crd)
-    assert crds.ensure(client, [tmp_path / "crd.yaml"], True) == [f"things.{site.namespace}.example.com"]
-    assert crds.ensure(client, [tmp_path / "crd.yaml"], True) == []
+    due = crds.due(client, [tmp_path / "crd.yaml"], True)
+    assert list(due) == [f"things.{site.namespace}.example.com"]
+    crds.apply(client, due)
+    assert crds.due(client, [tmp_path / "crd.yaml"], True) == {}
     (tmp_path / "crd.yaml").write_text(_tiny_crd(site.namespace, ["v1"]))
     with pytest.raises(PreflightError, match="does not serve v2"):
-        crds.ensure(client, [tmp_path / "crd.yaml"], True)
+        crds.due(client, [tmp_path / "crd.yaml"], True)
     (tmp_path / "crd.yaml").write_text(_tiny_crd(f"other-{site.namespace}", ["v1"]))
     with pytest.raises(PreflightError, match=r"manage\.crds is false"):
-        crds.ensure(client, [tmp_path / "crd.yaml"], False)
+        crds.due(client, [tmp_path / "crd.yaml"], False)
 
 
 def _tiny_crd(group: str, versions: list[str]) -> str:
