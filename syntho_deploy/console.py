@@ -29,7 +29,8 @@ def command(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        signal.signal(signal.SIGTERM, _interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
         try:
             return function(*args, **kwargs)
         except DeployError as error:
@@ -38,9 +39,6 @@ def command(function: Callable[P, T]) -> Callable[P, T]:
             sys.stderr.close()
             raise Exit(code=0) from None
         except KeyboardInterrupt:
-            from syntho_deploy import process
-
-            process.terminate_all()
             raise Exit("interrupted; what was begun can be run again", INTERRUPTED) from None
         except Exit:
             raise
@@ -53,6 +51,10 @@ def command(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def _interrupt(number: int, frame: Any) -> None:
+    """End the children here, not where the interrupt is caught: on the way there, thread pools wait for theirs."""
+    from syntho_deploy import process
+
+    process.terminate_all()
     raise KeyboardInterrupt
 
 

@@ -21,7 +21,8 @@ from syntho_deploy.redact import redact
 
 TERM_GRACE = 30.0  # seconds that a child gets between SIGTERM and SIGKILL: helm writes its release record in them
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler may come while the main thread holds it
+_stopping = threading.Event()
 _running: set[subprocess.Popen[str]] = set()
 _hidden: set[str] = set()
 _writes_forbidden = threading.local()
@@ -89,6 +90,8 @@ def run(
     words = tuple(str(word) for word in argv)
     if writes and getattr(_writes_forbidden, "on", False):
         raise AssertionError(f"a command that only looks wanted to write: {quoted(words)}")
+    if _stopping.is_set():
+        raise ProcessError(f"{Path(words[0]).name} was not started: this run was interrupted", words)
     try:
         child = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
@@ -117,7 +120,8 @@ def run(
 
 
 def terminate_all() -> None:
-    """End every child that still runs, in any thread: SIGTERM, a grace, and only then SIGKILL."""
+    """End every child that still runs, in any thread, and start no other: SIGTERM, a grace, and only then SIGKILL."""
+    _stopping.set()
     with _lock:
         children = list(_running)
     _terminate(children)
