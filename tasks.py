@@ -115,9 +115,34 @@ def cluster(c: Context, env: str = "local", create: bool = False, delete: bool =
         print(table([(str(key), str(value)) for key, value in found.items()]))
 
 
-@task(help={"env": ENV, "timeout": "for all of it: 90s, 15m, 1h", "yes": "the environment's name, to confirm a protected one"})
+@task(help={"env": ENV, "out": "write the plan into this file, for deploy --plan", "json": JSON})
 @command
-def deploy(c: Context, env: str, timeout: str = "15m", yes: str = "") -> None:
+def plan(c: Context, env: str, out: str = "", json: bool = False) -> None:
+    """Show what deploy would change on the cluster, object by object; write nothing. Exit 0: nothing, 2: changes, 4: refused."""
+    from syntho_deploy import documents, helm, process
+    from syntho_deploy import plan as planning
+    from syntho_deploy.cluster.preflight import connect
+
+    project = _project(env)
+    with process.writes_forbidden():
+        client = connect(project.environment, say)
+        found = planning.make(client, project.compile(helm.find(say)))
+    if out:
+        documents.write(Path(out), documents.canonical(planning.as_json(found)) + "\n")
+    if json:
+        show(planning.as_json(found))
+    else:
+        print(planning.text(found))
+    if found.blocked:
+        raise Exit("error: deploy would refuse this; see the lines marked x", 4)
+    if found:
+        raise Exit(code=2)
+
+
+@task(help={"env": ENV, "timeout": "for all of it: 90s, 15m, 1h", "yes": "the environment's name, to confirm a protected one",
+            "plan": "deploy only what this plan file says (invoke plan --out)", "force-conflicts": "take fields that other tools own"})  # fmt: skip
+@command
+def deploy(c: Context, env: str, timeout: str = "15m", yes: str = "", plan: str = "", force_conflicts: bool = False) -> None:
     """Install or upgrade both charts, wait until all is ready, and verify it. Run again, it does only what is left."""
     from syntho_deploy import helm, release
     from syntho_deploy.cluster.preflight import connect
@@ -133,7 +158,7 @@ def deploy(c: Context, env: str, timeout: str = "15m", yes: str = "") -> None:
     with steps.step("cluster") as step:
         client = connect(project.environment, steps.say, create=True)
         step.result = client.access.what
-    outcome = release.deploy(client, compiled, binary, steps, seconds)
+    outcome = release.deploy(client, compiled, binary, steps, seconds, Path(plan) if plan else None, force_conflicts)
     print(f"{env}: {'deployed and verified' if outcome else 'nothing to do, everything runs as compiled'} ({steps.seconds:.1f} s)")
 
 

@@ -71,14 +71,17 @@ class Helm:
             raise InputError(f"the chart {chart.name} does not render with these values: {text}", todo="invoke template --stage=values shows them")
         return result.stdout
 
-    def upgrade(self, chart: Path, release: str, namespace: str, kubeconfig: str, context: str, timeout: float) -> None:
+    def upgrade(self, chart: Path, release: str, namespace: str, kubeconfig: str, context: str, timeout: float, force: bool = False) -> None:
         """Install or upgrade a release to a compiled chart by server-side apply, without waiting for readiness.
+
+        force: take fields that another manager owns.
 
         Raises the error that helm's text stands for (`FAILURES`), or `NotHealthyError` for one that is not known.
         """
         argv = [
             str(self.path), "upgrade", release, str(chart), "--install", "--namespace", namespace, "--kube-context", context, "--server-side=true",
             "--skip-crds", "--history-max", str(HISTORY_MAX), "--disable-openapi-validation", "--timeout", f"{timeout:.0f}s",
+            *(["--force-conflicts"] if force else []),
         ]  # fmt: skip
         self._write(argv, release, namespace, kubeconfig, timeout)
 

@@ -8,15 +8,17 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from syntho_deploy import plan as planning
 from syntho_deploy import verify
 from syntho_deploy.cluster import crds, readiness
-from syntho_deploy.cluster.client import ApiError, Client
+from syntho_deploy.cluster.client import MANAGER, ApiError, Client
 from syntho_deploy.cluster.lease import Lease
-from syntho_deploy.cluster.releases import Stored, stored
+from syntho_deploy.cluster.releases import stored
 from syntho_deploy.cluster.watch import View
-from syntho_deploy.compile import Compiled, CompiledChart, is_custom
-from syntho_deploy.errors import LockedError, NotHealthyError, PreflightError
+from syntho_deploy.compile import KEEP, Compiled, CompiledChart, is_custom
+from syntho_deploy.errors import NotHealthyError, PreflightError
 from syntho_deploy.helm import Helm
+from syntho_deploy.plan import Plan
 from syntho_deploy.secrets import store
 from syntho_deploy.secrets.sentinels import label
 from syntho_deploy.steps import Step, Steps
@@ -37,11 +39,14 @@ class Outcome:
         return bool(self.crds or self.secrets or self.releases or self.restarted)
 
 
-def deploy(client: Client, compiled: Compiled, helm: Helm, steps: Steps, timeout: float) -> Outcome:
+def deploy(
+    client: Client, compiled: Compiled, helm: Helm, steps: Steps, timeout: float, plan_file: Path | None = None, force_conflicts: bool = False
+) -> Outcome:
     """Bring the cluster to the compiled state and return when it was verified.
 
-    helm: a Helm 4; timeout: seconds for all of it. Charts that already run as compiled are left alone. Raises
-    `PreflightError` before any release is written, `LockedError` for a release that another process is at,
+    helm: a Helm 4; timeout: seconds for all of it; plan_file: refuse when anything moved since that plan was made;
+    force_conflicts: take the fields that another manager owns. What already runs as compiled is left alone.
+    Raises `PreflightError` before anything but the Lease is written, `LockedError` while another process is at it,
     `NotHealthyError` naming what is not ready or not as compiled.
     """
     deadline = time.monotonic() + timeout
@@ -49,64 +54,84 @@ def deploy(client: Client, compiled: Compiled, helm: Helm, steps: Steps, timeout
     outcome = Outcome()
     _ensure_namespace(client, namespace, compiled.environment.manage_namespace)
     with Lease(client, namespace, lease_name(compiled), "deploy") as lease:
-        with steps.step("look") as step:
-            due = _due(client, compiled)
-            files = [file for chart in compiled.charts.values() for file in chart.crds]
-            missing = crds.due(client, files, compiled.environment.manage_crds)
-            step.result = "" if due or missing else "everything runs as compiled"
+        with steps.step("plan") as step:
+            found = planning.make(client, compiled)
+            if plan_file:
+                planning.refuse_moved(found, plan_file)
+            _refuse_blocked(found, force_conflicts)
+            step.result = f"{len(found.changed)} of {len(found.objects)} objects change" if found.changed else "every object is as compiled"
         with steps.step("secrets") as step:
             outcome.secrets = store.ensure(client, compiled)
             step.result = "; ".join(outcome.secrets) or "nothing to add"
-        if due or missing:
-            _bring(client, compiled, due, missing, helm, steps, deadline, lease, outcome)
+        if found.releases or found.crds:
+            _write(client, compiled, found, helm, steps, deadline, outcome, force_conflicts)
+        if found.releases or verify.faults(client, compiled, verify.look(client, compiled)):
+            outcome.restarted = _settle(client, compiled, steps, deadline, lease)
+            with steps.step("verify") as step:
+                if left := verify.faults(client, compiled, verify.look(client, compiled)):
+                    todo = f"invoke status --env={compiled.environment.name}"
+                    raise NotHealthyError(_listed("the releases were written, but are not as compiled", left), todo=todo)
+                step.result = f"{len(compiled.objects)} objects as compiled"
     return outcome
 
 
-def _bring(
-    client: Client, compiled: Compiled, due: list[CompiledChart], missing: dict[str, Path], helm: Helm, steps: Steps, deadline: float,
-    lease: Lease, outcome: Outcome,
-) -> None:  # fmt: skip
-    """Write the CRDs and the releases that are due, wait until all is ready, verify.
+def _refuse_blocked(found: Plan, force_conflicts: bool) -> None:
+    blocked = [item for item in found.blocked if not (force_conflicts and item.action == planning.CONFLICT)]
+    if blocked:
+        lines = [f"{item.label}: {item.reason}" for item in blocked if not item.conflicts]
+        lines += [f"{item.label}: {conflict.field} is owned by {conflict.owner}" for item in blocked for conflict in item.conflicts]
+        todo = "undo the other tool's change, or take it into an overlay; to take the fields: --force-conflicts"
+        raise PreflightError(_listed("the cluster would refuse this", lines), todo=todo if any(item.conflicts for item in blocked) else "")
 
-    All is written side by side, but that a chart with custom resources waits for the CRDs.
-    """
-    namespace, root = compiled.environment.target.namespace, compiled.environment.root
-    with View(client, namespace, readiness.watched_kinds(compiled.objects)) as view, ThreadPoolExecutor(len(due) + 1) as pool:
+
+def _write(
+    client: Client, compiled: Compiled, found: Plan, helm: Helm, steps: Steps, deadline: float, outcome: Outcome, force_conflicts: bool
+) -> None:
+    """Write the CRDs and the releases that are due, side by side, but that a chart with custom resources waits for the CRDs."""
+    root = compiled.environment.root
+    due = [chart for chart in compiled.charts.values() if chart.release.name in found.releases]
+    files = {crds.name_of(file): file for chart in compiled.charts.values() for file in chart.crds} if found.crds else {}
+    missing = {name: files[name] for name in found.crds}
+    _keep(client, compiled, found)
+    _clear(client, compiled, found, steps, deadline)
+    with ThreadPoolExecutor(len(due) + 1) as pool:
         applied = pool.submit(_apply_crds, client, missing, steps)
         after = {chart.name: applied if any(is_custom(item) for item in chart.objects) else None for chart in due}
-        _await_all([applied, *(pool.submit(_release, root, helm, client, chart, steps, deadline, after[chart.name]) for chart in due)])
-        outcome.crds = list(missing)
-        outcome.releases = [f"{chart.release.name} {chart.version}" for chart in due]
-        with steps.step("ready") as step:
-            outcome.restarted = _until_ready(client, compiled, view, step, deadline, lease)
-    with steps.step("verify") as step:
-        left = verify.faults(client, compiled, verify.look(client, compiled))
-        if left:
-            raise NotHealthyError(_listed("the releases were written, but are not as compiled", (fault.what for fault in left)))
-        step.result = f"{len(compiled.objects)} objects as compiled"
+        writes = [pool.submit(_release, root, helm, client, chart, steps, deadline, after[chart.name], force_conflicts) for chart in due]
+        _await_all([applied, *writes])
+    outcome.crds = list(missing)
+    outcome.releases = [f"{chart.release.name} {chart.version}" for chart in due]
 
 
-def _due(client: Client, compiled: Compiled) -> list[CompiledChart]:
-    """The charts whose release has to be written: another version is deployed, it failed, or an object is not as compiled."""
+def _keep(client: Client, compiled: Compiled, found: Plan) -> None:
+    """Have helm keep the volumes and Secrets that leave a release: an upgrade reads the policy from the live object."""
+    for item in found.objects:
+        if item.action == planning.KEPT:
+            path = client.path("v1", item.kind, compiled.environment.target.namespace, item.name)
+            note = {"metadata": {"annotations": {KEEP: "keep"}}}
+            client.request("PATCH", path, note, {"fieldManager": MANAGER}, "application/merge-patch+json")
+
+
+def _clear(client: Client, compiled: Compiled, found: Plan, steps: Steps, deadline: float) -> None:
+    """Delete what cannot change in place, in the foreground, so that no old pod runs beside a new one on the same volume."""
+    replaced = [item for item in found.objects if item.action == planning.REPLACE]
+    if not replaced:
+        return
     namespace = compiled.environment.target.namespace
-    releases = stored(client, namespace, [chart.release.name for chart in compiled.charts.values()])
-    _refuse_pending(releases.values(), namespace)
-    changed = {fault.chart for fault in verify.faults(client, compiled, verify.look(client, compiled)) if fault.changed} if releases else set()
-    due = []
-    for name, chart in compiled.charts.items():
-        found = releases.get(chart.release.name)
-        if found is None or found.status != "deployed" or found.version != chart.version or name in changed:
-            due.append(chart)
-    return due
+    versions = {label(item): item["apiVersion"] for item in compiled.objects}
+    with steps.step("replace") as step:
+        for item in replaced:
+            path = client.path(versions[item.label], item.kind, namespace, item.name)
+            client.request("DELETE", path, query={"propagationPolicy": "Foreground"})
+        _await_gone(client, namespace, [(versions[item.label], item.kind, item.name) for item in replaced], deadline - time.monotonic())
+        step.result = ", ".join(item.label for item in replaced)
 
 
-def _refuse_pending(releases: Iterable[Stored], namespace: str) -> None:
-    for release in releases:
-        if release.status == "uninstalling":
-            raise LockedError(f"the release {release.name} is being uninstalled, or that was interrupted", todo="run invoke undeploy again, then deploy")
-        if release.status.startswith("pending"):
-            todo = f"wait for it; if its process was killed: kubectl -n {namespace} delete secret sh.helm.release.v1.{release.name}.v{release.revision}"
-            raise LockedError(f"the release {release.name} is {release.status} since {release.updated}: another process is at it, or was killed", todo=todo)
+def _settle(client: Client, compiled: Compiled, steps: Steps, deadline: float, lease: Lease) -> list[str]:
+    """Wait until all is ready. Returns the Ray pods that had to be deleted for it."""
+    kinds = readiness.watched_kinds(compiled.objects)
+    with View(client, compiled.environment.target.namespace, kinds) as view, steps.step("ready") as step:
+        return _until_ready(client, compiled, view, step, deadline, lease)
 
 
 def _apply_crds(client: Client, missing: dict[str, Path], steps: Steps) -> None:
@@ -130,13 +155,15 @@ def _ensure_namespace(client: Client, name: str, manage: bool) -> None:
         client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
 
-def _release(root: Path, helm: Helm, client: Client, chart: CompiledChart, steps: Steps, deadline: float, after: Future[None] | None) -> None:
+def _release(
+    root: Path, helm: Helm, client: Client, chart: CompiledChart, steps: Steps, deadline: float, after: Future[None] | None, force: bool
+) -> None:
     if after:
         after.result()
     with steps.step(f"release {chart.release.name}") as step:
         folder = chart.write(build_folder(root, chart))
         left = max(5.0, deadline - time.monotonic())
-        helm.upgrade(folder, chart.release.name, chart.namespace, client.access.kubeconfig, client.access.context, left)
+        helm.upgrade(folder, chart.release.name, chart.namespace, client.access.kubeconfig, client.access.context, left, force)
         step.result = f"{chart.name} {chart.version}"
 
 

@@ -32,7 +32,7 @@ def status(client: Client, compiled: Compiled) -> dict[str, Any]:
         if item["kind"] in readiness.RULES:
             reason = readiness.unready(item, live)
             workloads.append({"kind": item["kind"], "name": item["metadata"]["name"], "ready": not reason, "reason": reason})
-    faults = [fault.what for fault in verify.faults(client, compiled, live)]
+    faults = verify.faults(client, compiled, live)
     healthy = not faults and all(release["current"] for release in releases)
     return {
         "environment": compiled.environment.name, "namespace": namespace, "cluster": client.access.what, "healthy": healthy,

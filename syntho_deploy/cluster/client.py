@@ -31,10 +31,10 @@ class Access:
 
 
 class ApiError(DeployError):
-    """The API server refused a request. `status` is the HTTP status, `reason` the API's word for it."""
+    """The API server refused a request. `status` is the HTTP status, `reason` the API's word for it, `causes` its details."""
 
-    def __init__(self, status: int, reason: str, message: str, request: str) -> None:
-        self.status, self.reason = status, reason
+    def __init__(self, status: int, reason: str, message: str, request: str, causes: tuple[Object, ...] = ()) -> None:
+        self.status, self.reason, self.causes = status, reason, causes
         self.exit_code = PreflightError.exit_code if status in (401, 403, 404, 409, 422) else DeployError.exit_code
         anonymous = status == 403 and "system:anonymous" in message
         log_in = "the credentials are missing or expired: log in again"
@@ -209,7 +209,8 @@ class Client:
 def _refusal(status: int, text: str, request: str) -> ApiError:
     try:
         answer = json.loads(text)
-        return ApiError(status, answer.get("reason", ""), answer.get("message", text), request)
+        causes = tuple((answer.get("details") or {}).get("causes") or ())
+        return ApiError(status, answer.get("reason", ""), answer.get("message", text), request, causes)
     except (ValueError, AttributeError):
         return ApiError(status, "", text[:300], request)
 

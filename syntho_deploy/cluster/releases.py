@@ -20,7 +20,7 @@ OURS = re.compile(r"[+.][0-9a-f]{12}\.[0-9a-f]{12}$")  # what compile adds to a 
 
 @dataclass(frozen=True)
 class Stored:
-    """The last revision of a release: its number, status (deployed, failed, pending-…), chart and version, and when (RFC 3339)."""
+    """The last revision of a release: number, status (deployed, failed, pending-…), chart and version, when (RFC 3339), manifest."""
 
     name: str
     revision: int
@@ -28,6 +28,7 @@ class Stored:
     chart: str
     version: str
     updated: str
+    manifest: str
 
     @property
     def ours(self) -> bool:
@@ -45,5 +46,5 @@ def stored(client: Client, namespace: str, names: Iterable[str]) -> dict[str, St
         release = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
         chart = release["chart"]["metadata"]
         updated = release["info"].get("last_deployed", "")
-        last[name] = Stored(name, release["version"], release["info"]["status"], chart["name"], chart["version"], updated)
+        last[name] = Stored(name, release["version"], release["info"]["status"], chart["name"], chart["version"], updated, release.get("manifest", ""))
     return last

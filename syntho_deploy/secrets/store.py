@@ -90,6 +90,16 @@ def ensure(client: Client, compiled: Compiled) -> list[str]:
     raise PreflightError("the Secrets were changed by another run again and again", todo="wait for the other run, then deploy again")
 
 
+def due(client: Client, compiled: Compiled) -> list[str]:
+    """The Secrets, and the keys of them, that `ensure` would write: `name (keys)`. No source is asked."""
+    namespace, found = compiled.environment.target.namespace, []
+    for need in wanted(compiled):
+        live = (client.get("v1", "Secret", namespace, need.name) or {}).get("data") or {}
+        if missing := sorted(key for key in need.data if key not in live):
+            found.append(f"{need.name} ({', '.join(missing)})")
+    return found
+
+
 def _known(compiled: Compiled, live: dict[str, Object | None]) -> dict[str, str]:
     """The values that exist already, by secret: so that a new `.url` key agrees with the key beside it."""
     values = {}

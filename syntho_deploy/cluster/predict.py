@@ -1,0 +1,193 @@
+"""What an object will be after Helm 4 has written it, asked of the API server before anything is written.
+
+Helm 4 applies (server-side) as the manager "helm". Where it did so before, a dry run of the same apply tells the result. Where
+Helm 3 or a person made the object, such a dry run lies (conflicts of "helm" with itself; `valueFrom` beside `value`), because
+Helm 4 first turns the fields of Helm 3 into its own. There the result is built here and sent as a dry-run PUT.
+https://kubernetes.io/docs/reference/using-api/server-side-apply/
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from syntho_deploy.cluster.client import ApiError, Client, Object
+
+HELM = "helm"
+DEFAULTS = {"protocol": "TCP"}  # keys of list items that the API server fills in
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A field that another manager owns and sets to another value."""
+
+    field: str
+    owner: str
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The object after the write, or why it cannot be written.
+
+    result: the whole object, as the server would store it. checked: the server was asked (not where the namespace or the kind
+    does not exist yet). immutable: the server's words for a field that cannot change in place. refused: any other refusal.
+    """
+
+    result: Object | None = None
+    checked: bool = True
+    conflicts: tuple[Conflict, ...] = ()
+    immutable: str = ""
+    refused: str = ""
+
+
+def owned(item: Object, release: str, namespace: str) -> Object:
+    """A compiled manifest as helm writes it: with the metadata by which helm knows its own."""
+    metadata = dict(item["metadata"])
+    metadata["labels"] = {**(metadata.get("labels") or {}), "app.kubernetes.io/managed-by": "Helm"}
+    marks = {"meta.helm.sh/release-name": release, "meta.helm.sh/release-namespace": namespace}
+    metadata["annotations"] = {**(metadata.get("annotations") or {}), **marks}
+    return {**item, "metadata": metadata}
+
+
+def predict(client: Client, item: Object, live: Object | None) -> Predicted:
+    """The outcome of helm's write of `item` (from `owned`) onto `live`. Writes nothing. Raises only when the server cannot be asked."""
+    try:
+        if live is None or _applied_by_helm(live):
+            return Predicted(client.apply(item, HELM, dry_run=True))
+        target = build(live, item)
+        conflicts = tuple(_foreign(live, item))
+        if conflicts:
+            return Predicted(conflicts=conflicts)
+        path = client.path(item["apiVersion"], item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"])
+        return Predicted(client.request("PUT", path, target, {"dryRun": "All", "fieldManager": HELM, "fieldValidation": "Strict"}))
+    except ApiError as error:
+        return _refusal(error, live)
+
+
+def _refusal(error: ApiError, live: Object | None) -> Predicted:
+    if error.status == 404 and live is None:
+        return Predicted(checked=False)
+    conflicts = tuple(
+        Conflict(cause.get("field", ""), cause.get("message", "").split('"')[1] if '"' in cause.get("message", "") else cause.get("message", ""))
+        for cause in error.causes
+        if cause.get("reason") == "FieldManagerConflict"
+    )
+    if conflicts:
+        return Predicted(conflicts=conflicts)
+    words = error.what
+    if error.status == 422 and ("immutable" in words or "updates to statefulset spec" in words):
+        return Predicted(immutable=words)
+    return Predicted(refused=words)
+
+
+def _applied_by_helm(live: Object) -> bool:
+    return any(entry.get("manager") == HELM and entry.get("operation") == "Apply" for entry in _managers(live))
+
+
+def _managers(live: Object) -> list[Object]:
+    return [entry for entry in live["metadata"].get("managedFields") or [] if not entry.get("subresource")]
+
+
+def build(live: Object, item: Object) -> Object:
+    """What Helm 4 makes of an object that Helm 3 or a person made: live, less what helm owns and `item` lacks, plus `item`."""
+    target = copy.deepcopy(live)
+    managers = _managers(live)
+    mine = [entry["fieldsV1"] for entry in managers if entry.get("manager") == HELM and "fieldsV1" in entry]
+    others = [entry["fieldsV1"] for entry in managers if entry.get("manager") != HELM and "fieldsV1" in entry]
+    for fields in mine:
+        _prune(target, fields, item, others)
+    merged: Object = _merge(target, item, [entry["fieldsV1"] for entry in managers if "fieldsV1" in entry])
+    merged["metadata"].pop("managedFields", None)
+    return merged
+
+
+def _prune(live: Any, fields: Object, new: Any, others: list[Object]) -> None:
+    """Remove from `live` what `fields` (fieldsV1 of a manager) names, `new` lacks, and nobody else owns."""
+    for key, inner in fields.items():
+        if key == ".":
+            continue
+        rest = [other[key] for other in others if key in other]
+        if key.startswith("f:") and isinstance(live, dict):
+            name = key[2:]
+            if name not in live:
+                continue
+            there = isinstance(new, dict) and name in new and new[name] is not None
+            if inner and isinstance(live[name], dict | list):
+                _prune(live[name], inner, new[name] if there else None, rest)
+            if not there and not rest and (not inner or not live[name]):
+                del live[name]
+        elif key.startswith("k:") and isinstance(live, list):
+            keys = json.loads(key[2:])
+            found = _item(live, keys)
+            if found is None:
+                continue
+            matching = _item(new, keys) if isinstance(new, list) else None
+            if matching is None and not rest:
+                live.remove(found)
+            else:
+                _prune(found, inner, matching, rest)
+        elif key.startswith("v:") and isinstance(live, list) and not rest:
+            value = json.loads(key[2:])
+            if value in live and not (isinstance(new, list) and value in new):
+                live.remove(value)
+
+
+def _item(items: list[Any], keys: Object) -> Any:
+    for item in items:
+        if isinstance(item, dict) and all(item.get(name, DEFAULTS.get(name)) == value for name, value in keys.items()):
+            return item
+    return None
+
+
+def _merge(live: Any, new: Any, fields: list[Object]) -> Any:
+    """`live` with all that `new` says; lists that managers know by keys are merged item by item, others replaced."""
+    if isinstance(live, dict) and isinstance(new, dict):
+        for name, value in new.items():
+            if value is not None:
+                live[name] = _merge(live.get(name), value, [entry[f"f:{name}"] for entry in fields if entry.get(f"f:{name}")])
+        return live
+    if isinstance(live, list) and isinstance(new, list):
+        keyed = [key for entry in fields for key in entry if key.startswith("k:")]
+        if keyed:
+            names = list(json.loads(keyed[0][2:]))
+            for value in new:
+                keys = {name: value.get(name, DEFAULTS.get(name)) for name in names}
+                found = _item(live, keys)
+                if found is None:
+                    live.append(copy.deepcopy(value))
+                else:
+                    inside = [entry[key] for entry in fields for key in entry if key.startswith("k:") and json.loads(key[2:]) == keys]
+                    _merge(found, value, inside)
+            return live
+        if any(key.startswith("v:") for entry in fields for key in entry):
+            return [*live, *(value for value in new if value not in live)]
+    return copy.deepcopy(new)
+
+
+def _foreign(live: Object, item: Object) -> list[Conflict]:
+    """Fields of `item` that another manager than helm owns with another value: Helm 4's apply would refuse them."""
+    found = []
+    for entry in _managers(live):
+        if entry.get("manager") != HELM and "fieldsV1" in entry:
+            found += [Conflict(field, entry.get("manager", "")) for field in _differing(live, item, entry["fieldsV1"], "")]
+    return found
+
+
+def _differing(live: Any, new: Any, fields: Object, path: str) -> list[str]:
+    found = []
+    for key, inner in fields.items():
+        if key.startswith("f:") and isinstance(new, dict) and isinstance(live, dict):
+            name = key[2:]
+            if name in new and new[name] is not None and name in live:
+                if inner and isinstance(live[name], dict | list):
+                    found += _differing(live[name], new[name], inner, f"{path}.{name}")
+                elif live[name] != new[name]:
+                    found.append(f"{path}.{name}")
+        elif key.startswith("k:") and isinstance(new, list) and isinstance(live, list):
+            keys = json.loads(key[2:])
+            one, other = _item(live, keys), _item(new, keys)
+            if one is not None and other is not None:
+                found += _differing(one, other, inner, f"{path}[{json.dumps(keys, separators=(',', ':'))}]")
+    return found

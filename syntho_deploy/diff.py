@@ -1,0 +1,102 @@
+"""What differs between two states of an object, field by field, for people and machines."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from syntho_deploy.documents import Json
+from syntho_deploy.overlays.pointer import text
+
+IDENTITY = ("name", "mountPath", "containerPort", "port", "path", "host", "key", "groupName", "ip", "devicePath", "type")  # of list items
+SERVER_METADATA = ("managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink")
+SERVER_ANNOTATIONS = ("deployment.kubernetes.io/revision",)
+ABSENT = "(absent)"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One field: its JSON Pointer, with `[name=x]` for items of lists that have a name, and the value before and after."""
+
+    path: str
+    before: Json
+    after: Json
+
+
+def stable(item: dict[str, Any]) -> dict[str, Any]:
+    """An object without what the server and its controllers write: status, versions, the revision that restarts move."""
+    found = {key: value for key, value in item.items() if key != "status"}
+    metadata = {key: value for key, value in item.get("metadata", {}).items() if key not in SERVER_METADATA}
+    if annotations := {key: value for key, value in (metadata.get("annotations") or {}).items() if key not in SERVER_ANNOTATIONS}:
+        metadata["annotations"] = annotations
+    else:
+        metadata.pop("annotations", None)
+    found["metadata"] = metadata
+    return found
+
+
+def changes(before: dict[str, Any], after: dict[str, Any], masked: bool = False) -> list[Change]:
+    """The fields in which two states of one object differ, what the server writes left aside.
+
+    A value is masked where it may be a secret: everything of a Secret's content, and an environment value that gives way to
+    a reference, or to text with one in it. masked: mask all.
+    """
+    secret = masked or before.get("kind") == "Secret" or after.get("kind") == "Secret"
+    found = list(_differences(stable(before), stable(after), ()))
+    return [Change(text(keys), _masked(one, keys, secret), _masked(other, keys, secret)) for keys, one, other in found]
+
+
+def _masked(value: Json, keys: tuple[str, ...], secret: bool) -> Json:
+    if value is not ABSENT and secret and keys[:1] in (("data",), ("stringData",)):
+        return "***"
+    return value
+
+
+def _differences(one: Json, other: Json, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Json, Json]]:
+    if one == other and isinstance(one, bool) == isinstance(other, bool):
+        return
+    if isinstance(one, dict) and isinstance(other, dict):
+        if keys and _is_env(one, other, keys):
+            yield from _env(one, other, keys)
+            return
+        for key in sorted({*one, *other}):
+            yield from _differences(one.get(key, ABSENT), other.get(key, ABSENT), (*keys, key))
+    elif isinstance(one, list) and isinstance(other, list):
+        yield from _lists(one, other, keys)
+    elif not (one is ABSENT and other is ABSENT):
+        yield keys, one, other
+
+
+def _lists(one: list[Any], other: list[Any], keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Json, Json]]:
+    identity = next((name for name in IDENTITY if _identifies(one, name) and _identifies(other, name)), None)
+    if identity is None:
+        for index in range(max(len(one), len(other))):
+            left = one[index] if index < len(one) else ABSENT
+            yield from _differences(left, other[index] if index < len(other) else ABSENT, (*keys, str(index)))
+        return
+    left, right = ({str(item[identity]): item for item in items} for items in (one, other))
+    for name in [*left, *(name for name in right if name not in left)]:
+        yield from _differences(left.get(name, ABSENT), right.get(name, ABSENT), (*keys, f"[{identity}={name}]"))
+
+
+def _identifies(items: list[Any], name: str) -> bool:
+    values = [str(item[name]) for item in items if isinstance(item, dict) and name in item]
+    return len(values) == len(items) and len(set(values)) == len(values)
+
+
+def _is_env(one: dict[str, Any], other: dict[str, Any], keys: tuple[str, ...]) -> bool:
+    return len(keys) >= 2 and keys[-2] == "env" and "name" in one and "name" in other
+
+
+def _env(one: dict[str, Any], other: dict[str, Any], keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Json, Json]]:
+    """An environment variable: one change, whose old text is masked where the new one comes from a Secret."""
+    hide = "valueFrom" in other or "$(SECRET_" in str(other.get("value"))
+    before, after = copy.copy(one), copy.copy(other)
+    if hide and "value" in before:
+        before["value"] = "***"
+    if "valueFrom" in before or "valueFrom" in after:
+        yield keys, {k: v for k, v in before.items() if k != "name"}, {k: v for k, v in after.items() if k != "name"}
+    else:
+        yield from _differences(before.get("value", ABSENT), after.get("value", ABSENT), (*keys, "value"))

@@ -1,0 +1,249 @@
+"""A plan says what the next deploy changes, and nothing else: on objects of Helm 4, of Helm 3 and of other hands."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from syntho_deploy import diff
+from syntho_deploy import plan as planning
+from syntho_deploy.errors import PreflightError
+from syntho_deploy.secrets.sentinels import label
+from syntho_deploy.tools import find
+from tests.e2e.site import Site
+
+Objects = dict[str, dict[str, Any]]
+Eventually = Callable[..., Any]
+
+
+def _objects(site: Site, compiled: Any) -> Objects:
+    """Every object of the namespace, of the kinds that the charts have, that helm made or would make."""
+    client = site.client()
+    kinds = {(item["apiVersion"], item["kind"]) for item in compiled.objects} | {("v1", "Secret")}
+    found = [item for kind in kinds for item in client.objects(*kind, site.namespace)]
+    return {label(item): item for item in found if "meta.helm.sh/release-name" in (item["metadata"].get("annotations") or {})}
+
+
+def _truth(site: Site, eventually: Eventually) -> None:
+    """Plan, deploy, and compare what the plan said with what became of every object, field by field."""
+    compiled = site.compile()
+    eventually(lambda: _settled(site))
+    before = _objects(site, compiled)
+    plan = planning.make(site.client(), compiled)
+    assert not plan.blocked, planning.text(plan)
+    site.deploy()
+    after = _objects(site, compiled)
+    said = {item.label: item for item in plan.objects}
+    for name in sorted({*before, *after}):
+        planned = said.get(name)
+        if name not in before:
+            assert planned is not None, name
+            assert planned.action == planning.CREATE, name
+        elif name not in after:
+            assert planned is not None, name
+            assert planned.action == planning.DELETE, name
+        elif planned and planned.action == planning.KEPT:
+            assert before[name]["metadata"]["uid"] == after[name]["metadata"]["uid"]
+        else:
+            changed = {change.path: change for change in diff.changes(before[name], after[name])}
+            expected = {change.path: change for change in planned.changes} if planned else {}
+            assert changed == expected, f"{name}: {changed} is not {expected}"
+            if planned and planned.action == planning.UNCHANGED:
+                assert not changed
+
+
+def _settled(site: Site) -> bool:
+    """Have the controllers ended their work? They write too: a bound volume's name, a service's address."""
+    claims = site.client().objects("v1", "PersistentVolumeClaim", site.namespace)
+    workloads = [item for kind in ("Deployment", "StatefulSet") for item in site.client().objects("apps/v1", kind, site.namespace)]
+    bound = all(item.get("status", {}).get("phase") == "Bound" for item in claims)
+    return bound and all(item.get("status", {}).get("observedGeneration") == item["metadata"]["generation"] for item in workloads)
+
+
+OVERLAYS: dict[str, dict[str, list[dict[str, Any]]]] = {
+    "tag and replicas": {
+        "syntho-ui.values.yaml": [
+            {"op": "replace", "path": "/core/image/tag", "value": "2.0.0"},
+            {"op": "replace", "path": "/frontend/replicaCount", "value": 2},
+            {"op": "add", "path": "/backend/env", "value": {"EXTRA": "1"}},
+        ]
+    },
+    "ray and removal": {
+        "ray.values.yaml": [
+            {"op": "replace", "path": "/head/containerEnv/[name=RAY_SCHEDULER_SPREAD_THRESHOLD]/value", "value": "0.5"},
+            {"op": "replace", "path": "/worker/disabled", "value": False, "overrides": True},
+        ],
+        "syntho-ui.manifests.yaml": [
+            {"target": {"kind": "Ingress", "name": "frontend-ingress"}, "delete": True},
+            {"target": {"kind": "Deployment", "name": "backend"}, "patch": [{"op": "remove", "path": "/spec/template/spec/containers/[name=backend]/livenessProbe"}]},
+        ],
+    },
+    "ports, annotations and a volume that leaves": {
+        "syntho-ui.values.yaml": [
+            {"op": "replace", "path": "/core/database_enabled", "value": False},
+            {"op": "remove", "path": "/frontend/ingress/annotations/nginx.ingress.kubernetes.io~1affinity"},
+            {"op": "add", "path": "/frontend/annotations", "value": {"team": "a"}},
+            {"op": "replace", "path": "/core/port", "value": 9090},
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("change", OVERLAYS)
+@pytest.mark.parametrize("hand", ["helm 4", "helm 3", "guide"])
+def test_the_plan_tells_what_the_deploy_changes(site: Site, eventually: Eventually, hand: str, change: str) -> None:
+    if hand == "helm 4":
+        site.deploy()
+    else:
+        _install_by_hand(site, hand)
+        if hand == "helm 3":
+            _truth(site, eventually)
+    for file, content in OVERLAYS[change].items():
+        site.overlay(file, content)
+    _truth(site, eventually)
+    assert not planning.make(site.client(), site.compile())
+
+
+def _install_by_hand(site: Site, hand: str) -> None:
+    """Both charts by Helm 3: the compiled ones, or as the guide says the plain ones with values."""
+    compiled = site.compile()
+    site.client().apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
+    from syntho_deploy.cluster import crds
+
+    crds.apply(site.client(), crds.due(site.client(), sorted((site.root / "sandbox/charts/ray/crds").glob("*.yaml")), True))
+    for chart, one in compiled.charts.items():
+        folder = one.write(site.root / "by-hand" / chart) if hand == "helm 3" else site.root / "sandbox" / "charts" / chart
+        argv = [str(find("helm3").path), "install", one.release.name, str(folder), "-n", site.namespace, "--skip-crds", "--kube-context", site.cluster.context]
+        done = subprocess.run(argv, env={**os.environ, "KUBECONFIG": str(site.cluster.kubeconfig)}, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_plan_of_an_empty_cluster_creates_all_and_writes_nothing(site: Site) -> None:
+    ran = site.invoke("plan", code=2)
+    assert "+ Deployment/core" in ran.stdout
+    assert "28 create" in ran.stdout
+    assert "+ Secret/syntho-ui-secrets (" in ran.stdout
+    assert site.client().get("v1", "Namespace", "", site.namespace) is None
+
+
+def test_a_plan_with_nothing_to_do_exits_0(site: Site) -> None:
+    site.deploy()
+    assert "nothing to do" in site.invoke("plan").stdout
+
+
+def test_a_plan_names_the_pods_that_restart(site: Site) -> None:
+    site.deploy()
+    site.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/core/image/tag", "value": "2.0.0"}])
+    found = site.invoke("plan", "--json", code=2).json
+    core = next(item for item in found["objects"] if item["object"] == "Deployment/core")
+    assert core["action"] == "update"
+    assert core["changes"] == [{"path": "/spec/template/spec/containers/[name=core]/image", "before": "syntho.azurecr.io/syntho-core-api:latest", "after": "syntho.azurecr.io/syntho-core-api:2.0.0"}]
+    assert len(core["pods"]) == 1
+    assert core["pods"][0].startswith("core-")
+    assert [item["object"] for item in found["objects"] if item["action"] != "unchanged"] == ["Deployment/core", "Deployment/core-worker"]
+
+
+def test_a_plan_file_is_deployed_as_long_as_nothing_moved(site: Site) -> None:
+    site.invoke("plan", "--out=plan.json", code=2)
+    assert "deployed and verified" in site.invoke("deploy", "--plan=plan.json").stdout
+    site.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/core/image/tag", "value": "2.0.0"}])
+    site.invoke("plan", "--out=plan.json", code=2)
+    client = site.client()
+    path = client.path("v1", "Service", site.namespace, "core-service")
+    client.request("PATCH", path, {"metadata": {"labels": {"moved": "yes"}}}, {"fieldManager": "person"}, "application/merge-patch+json")
+    assert "the live Service/core-service" in site.invoke("deploy", "--plan=plan.json", code=4).stderr
+    site.invoke("plan", "--out=plan.json", code=2)
+    site.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/core/image/tag", "value": "2.0.1"}])
+    ran = site.invoke("deploy", "--plan=plan.json", code=4)
+    assert "the chart syntho-ui" in ran.stderr
+    assert site.helm("history", "syntho-ui", "-o", "json").count("revision") == 1
+
+
+def test_a_plan_file_holds_no_secret(site: Site) -> None:
+    environment = site.read()
+    environment["secrets"]["license"] = {"env": "CANARY"}
+    site.write(environment)
+    site.variables["CANARY"] = "canary-license-1"
+    _install_by_hand(site, "guide")
+    site.invoke("plan", "--out=plan.json", code=2)
+    text = (site.root / "plan.json").read_text()
+    assert "canary-license-1" not in text
+    for public in ("syntho-local-password", "ZzXj2az_", "postgres:postgres", "put-your-own-license"):
+        assert public not in text
+    assert json.loads(text)["objects"]
+
+
+def test_restarted_pods_do_not_move_a_plan(site: Site) -> None:
+    site.deploy()
+    site.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/core/image/tag", "value": "2.0.0"}])
+    site.invoke("plan", "--out=plan.json", code=2)
+    client = site.client()
+    for pod in client.objects("v1", "Pod", site.namespace, "app=frontend"):
+        client.delete("v1", "Pod", site.namespace, pod["metadata"]["name"])
+    assert "deployed and verified" in site.invoke("deploy", "--plan=plan.json").stdout
+
+
+def test_an_immutable_selector_is_replaced_without_two_pods_at_once(site: Site) -> None:
+    site.deploy()
+    before = site.get("Deployment", "postgres")
+    label_path = "/spec/{}/labels/io.kompose.service"
+    operations = [{"op": "replace", "path": path, "value": "pg"} for path in ("/spec/selector/matchLabels/io.kompose.service", label_path.format("template/metadata"))]
+    site.overlay("syntho-ui.manifests.yaml", [{"target": {"kind": "Deployment", "name": "postgres"}, "patch": operations}])
+    ran = site.invoke("plan", code=2)
+    assert "! Deployment/postgres" in ran.stdout
+    assert "restarts: postgres-" in ran.stdout
+    site.deploy()
+    after = site.get("Deployment", "postgres")
+    assert before is not None
+    assert after is not None
+    assert before["metadata"]["uid"] != after["metadata"]["uid"]
+    assert not planning.make(site.client(), site.compile())
+
+
+def test_a_field_that_cannot_change_on_a_volume_is_refused_before_any_write(site: Site) -> None:
+    site.deploy()
+    site.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/db/storageClassName", "value": "kwok-volume"}])
+    ran = site.invoke("deploy", code=4)
+    assert "PersistentVolumeClaim/database-data-1" in ran.stderr
+    assert site.helm("history", "syntho-ui", "-o", "json").count("revision") == 1
+
+
+def test_a_volume_stays_when_its_database_goes_and_is_found_again(site: Site) -> None:
+    _install_by_hand(site, "guide")
+    claim = site.get("PersistentVolumeClaim", "database-data-1", "v1")
+    site.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/core/database_enabled", "value": False}])
+    ran = site.invoke("plan", code=2)
+    assert "= PersistentVolumeClaim/database-data-1" in ran.stdout
+    assert "- Deployment/postgres" in ran.stdout
+    site.deploy()
+    assert site.get("Deployment", "postgres") is None
+    (site.root / "overlays" / "here" / "syntho-ui.values.yaml").unlink()
+    site.deploy()
+    again = site.get("PersistentVolumeClaim", "database-data-1", "v1")
+    assert claim is not None
+    assert again is not None
+    assert again["metadata"]["uid"] == claim["metadata"]["uid"]
+
+
+def test_an_object_of_another_hand_is_not_taken(site: Site) -> None:
+    client = site.client()
+    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
+    client.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "redis-configuration", "namespace": site.namespace}, "data": {"a": "b"}})
+    ran = site.invoke("plan", code=4)
+    assert "x ConfigMap/redis-configuration  (it exists and belongs to no release)" in ran.stdout
+    with pytest.raises(PreflightError, match="ConfigMap/redis-configuration"):
+        site.deploy()
+
+
+def test_what_the_api_server_would_refuse_is_in_the_plan(site: Site) -> None:
+    site.deploy()
+    patch = {"target": {"kind": "Deployment", "name": "core"}, "patch": [{"op": "add", "path": "/spec/replicaz", "value": 2}]}
+    site.overlay("syntho-ui.manifests.yaml", [patch])
+    ran = site.invoke("plan", code=4)
+    assert "x Deployment/core" in ran.stdout
+    assert "replicaz" in ran.stdout
