@@ -13,7 +13,7 @@ from invoke.tasks import task
 from syntho_deploy.console import command, confirm, duration, say, show, table
 
 if TYPE_CHECKING:
-    from syntho_deploy.compile import Project
+    from syntho_deploy.compile import Compiled, Project
 
 ROOT = Path(__file__).resolve().parent
 ENV = "the environment: a file in envs/ (invoke envs lists them)"
@@ -140,11 +140,15 @@ def plan(c: Context, env: str, out: str = "", json: bool = False) -> None:
 
 
 @task(help={"env": ENV, "timeout": "for all of it: 90s, 15m, 1h", "yes": "the environment's name, to confirm a protected one",
-            "plan": "deploy only what this plan file says (invoke plan --out)", "force-conflicts": "take fields that other tools own"})  # fmt: skip
+            "plan": "deploy only what this plan file says (invoke plan --out)", "force-conflicts": "take fields that other tools own",
+            "stay": "when it does not get healthy, leave it so instead of going back", "reason": "kept in the history"})  # fmt: skip
 @command
-def deploy(c: Context, env: str, timeout: str = "15m", yes: str = "", plan: str = "", force_conflicts: bool = False) -> None:
-    """Install or upgrade both charts, wait until all is ready, and verify it. Run again, it does only what is left."""
+def deploy(
+    c: Context, env: str, timeout: str = "15m", yes: str = "", plan: str = "", force_conflicts: bool = False, stay: bool = False, reason: str = "deploy"
+) -> None:
+    """Install or upgrade both charts, wait until all is ready, verify and record it. Unhealthy, it goes back to the last good state."""
     from syntho_deploy import helm, release
+    from syntho_deploy.cluster import record
     from syntho_deploy.cluster.preflight import connect
     from syntho_deploy.steps import Steps
 
@@ -158,8 +162,80 @@ def deploy(c: Context, env: str, timeout: str = "15m", yes: str = "", plan: str 
     with steps.step("cluster") as step:
         client = connect(project.environment, steps.say, create=True)
         step.result = client.access.what
-    outcome = release.deploy(client, compiled, binary, steps, seconds, Path(plan) if plan else None, force_conflicts)
+
+    def last_good() -> Compiled | None:
+        found = record.records(client, env, project.environment.target.namespace)
+        return record.restored(project, found[-1]) if found and not stay else None
+
+    way = release.Way(binary, seconds, Path(plan) if plan else None, force_conflicts, reason)
+    outcome = release.deploy(client, compiled, steps, way, last_good)
     print(f"{env}: {'deployed and verified' if outcome else 'nothing to do, everything runs as compiled'} ({steps.seconds:.1f} s)")
+
+
+@task(help={"env": ENV, "to": "the number of a record (invoke history); else the last state that differs", "timeout": "90s, 15m, 1h",
+            "yes": "the environment's name, to confirm", "dry-run": "only show what it would change"})  # fmt: skip
+@command
+def rollback(c: Context, env: str, to: int = 0, timeout: str = "15m", yes: str = "", dry_run: bool = False) -> None:
+    """Go back to a state that was deployed and verified before: by the same plan and deploy, not by `helm rollback`."""
+    from syntho_deploy import helm, release
+    from syntho_deploy import plan as planning
+    from syntho_deploy.cluster import record
+    from syntho_deploy.cluster.preflight import connect
+    from syntho_deploy.steps import Steps
+
+    seconds, steps = duration(timeout), Steps()
+    project = _project(env)
+    client = connect(project.environment, steps.say)
+    chosen = record.find(client, project, to or None)
+    compiled = record.restored(project, chosen)
+    if dry_run:
+        print(planning.text(planning.make(client, compiled)))
+        return
+    confirm(env, project.environment.protected, yes, "roll back")
+    way = release.Way(helm.find(steps.say), seconds, reason=f"rollback to record {chosen.number}")
+    outcome = release.deploy(client, compiled, steps, way)
+    state = "deployed again and verified" if outcome else "is what runs, nothing to do"
+    print(f"{env}: record {chosen.number} of {chosen.when} {state} ({steps.seconds:.1f} s)")
+
+
+@task(help={"env": ENV, "json": JSON})
+@command
+def history(c: Context, env: str, json: bool = False) -> None:
+    """List the states that were deployed and verified, newest last."""
+    from syntho_deploy.cluster import record
+    from syntho_deploy.cluster.preflight import connect
+
+    project = _project(env)
+    found = record.records(connect(project.environment, say), env, project.environment.target.namespace)
+    if json:
+        show([{"number": r.number, "when": r.when, "who": r.who, "reason": r.reason, "charts": r.charts} for r in found])
+    else:
+        rows = [(str(r.number), r.when, r.who, r.reason, ", ".join(f"{name} {version}" for name, version in r.charts.items())) for r in found]
+        print(table([("NUMBER", "WHEN", "WHO", "REASON", "RELEASES"), *rows]))
+
+
+@task(help={"env": ENV, "json": JSON})
+@command
+def drift(c: Context, env: str, json: bool = False) -> None:
+    """Compare the cluster with the state that was deployed last: what was changed, by whom and when. Exit 2 when anything was."""
+    from dataclasses import asdict
+
+    from syntho_deploy import drift as drifting
+    from syntho_deploy import process
+    from syntho_deploy.cluster import record
+    from syntho_deploy.cluster.preflight import connect
+
+    project = _project(env)
+    with process.writes_forbidden():
+        client = connect(project.environment, say)
+        last = record.last(client, project)
+        found = drifting.drift(client, record.restored(project, last))
+    if json:
+        show([asdict(item) for item in found])
+    else:
+        print(drifting.text(found) or f"{env}: the cluster is as record {last.number} of {last.when} left it")
+    if found:
+        raise Exit(code=2)
 
 
 @task(help={"env": ENV, "json": JSON})

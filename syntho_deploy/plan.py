@@ -220,7 +220,7 @@ def text(plan: Plan) -> str:
     for item in plan.changed:
         note = f"  ({item.reason})" if item.reason else "" if item.checked else "  (checked offline: its kind or namespace is not there yet)"
         lines.append(f"{SIGNS[item.action]} {item.label}{note}")
-        lines += [f"    {change.path}: {_shown(change.before)} -> {_shown(change.after)}" for change in item.changes]
+        lines += [f"    {change.path}: {shown(change.before)} -> {shown(change.after)}" for change in item.changes]
         lines += [f"    {conflict.field}: owned by {conflict.owner}" for conflict in item.conflicts]
         if item.pods:
             lines.append(f"    restarts: {', '.join(item.pods)}")
@@ -230,7 +230,8 @@ def text(plan: Plan) -> str:
     return "\n".join([*lines, f"{plan.environment}: {summary}", *([f"releases to write: {releases}"] if releases else ["nothing to do"] if not plan else [])])
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value on one line, cut when it is long."""
     return value if value is diff.ABSENT else documents.canonical(value) if not isinstance(value, str) else value if len(value) < 120 else value[:117] + "..."
 
 

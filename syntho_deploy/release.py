@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from syntho_deploy import plan as planning
 from syntho_deploy import verify
-from syntho_deploy.cluster import crds, readiness
+from syntho_deploy.cluster import crds, readiness, record
 from syntho_deploy.cluster.client import MANAGER, ApiError, Client
 from syntho_deploy.cluster.lease import Lease
 from syntho_deploy.cluster.releases import stored
 from syntho_deploy.cluster.watch import View
 from syntho_deploy.compile import KEEP, Compiled, CompiledChart, is_custom
-from syntho_deploy.errors import NotHealthyError, PreflightError
+from syntho_deploy.errors import DeployError, NotHealthyError, PreflightError
 from syntho_deploy.helm import Helm
 from syntho_deploy.plan import Plan
 from syntho_deploy.secrets import store
@@ -39,39 +39,73 @@ class Outcome:
         return bool(self.crds or self.secrets or self.releases or self.restarted)
 
 
-def deploy(
-    client: Client, compiled: Compiled, helm: Helm, steps: Steps, timeout: float, plan_file: Path | None = None, force_conflicts: bool = False
-) -> Outcome:
-    """Bring the cluster to the compiled state and return when it was verified.
+@dataclass(frozen=True)
+class Way:
+    """How to deploy. timeout: seconds for all of it; plan_file: refuse when anything moved since that plan was made;
+    force_conflicts: take the fields that another manager owns; reason: kept in the record."""
 
-    helm: a Helm 4; timeout: seconds for all of it; plan_file: refuse when anything moved since that plan was made;
-    force_conflicts: take the fields that another manager owns. What already runs as compiled is left alone.
+    helm: Helm
+    timeout: float
+    plan_file: Path | None = None
+    force_conflicts: bool = False
+    reason: str = "deploy"
+
+
+def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good: Callable[[], Compiled | None] = lambda: None) -> Outcome:
+    """Bring the cluster to the compiled state and return when that was verified and recorded.
+
+    What already runs as compiled is left alone. last_good: the state to go back to when the new one does not get healthy.
     Raises `PreflightError` before anything but the Lease is written, `LockedError` while another process is at it,
-    `NotHealthyError` naming what is not ready or not as compiled.
+    `NotHealthyError` naming what is not ready or not as compiled, and whether the last good state runs again.
     """
-    deadline = time.monotonic() + timeout
     namespace = compiled.environment.target.namespace
-    outcome = Outcome()
     _ensure_namespace(client, namespace, compiled.environment.manage_namespace)
-    with Lease(client, namespace, lease_name(compiled), "deploy") as lease:
-        with steps.step("plan") as step:
-            found = planning.make(client, compiled)
-            if plan_file:
-                planning.refuse_moved(found, plan_file)
-            _refuse_blocked(found, force_conflicts)
-            step.result = f"{len(found.changed)} of {len(found.objects)} objects change" if found.changed else "every object is as compiled"
-        with steps.step("secrets") as step:
-            outcome.secrets = store.ensure(client, compiled)
-            step.result = "; ".join(outcome.secrets) or "nothing to add"
-        if found.releases or found.crds:
-            _write(client, compiled, found, helm, steps, deadline, outcome, force_conflicts)
-        if found.releases or verify.faults(client, compiled, verify.look(client, compiled)):
-            outcome.restarted = _settle(client, compiled, steps, deadline, lease)
-            with steps.step("verify") as step:
-                if left := verify.faults(client, compiled, verify.look(client, compiled)):
-                    todo = f"invoke status --env={compiled.environment.name}"
-                    raise NotHealthyError(_listed("the releases were written, but are not as compiled", left), todo=todo)
-                step.result = f"{len(compiled.objects)} objects as compiled"
+    with Lease(client, namespace, lease_name(compiled), way.reason) as lease:
+        good = last_good()
+        try:
+            outcome = _bring(client, compiled, steps, way, lease)
+        except NotHealthyError as error:
+            if good is None:
+                raise
+            raise _gone_back(client, good, steps, way, lease, error) from None
+        if outcome:
+            with steps.step("record") as step:
+                step.result = f"number {record.write(client, compiled, way.reason)}"
+    return outcome
+
+
+def _gone_back(client: Client, good: Compiled, steps: Steps, way: Way, lease: Lease, error: NotHealthyError) -> NotHealthyError:
+    """Go back to the last good state. Returns the error to raise: the first one, and how the way back ended."""
+    steps.say(f"not healthy, going back:\n{error}")
+    try:
+        _bring(client, good, steps, replace(way, plan_file=None), lease)
+    except DeployError as second:
+        return NotHealthyError(f"{error.what}\nand the way back failed too: {second.what}", todo=second.todo or error.todo)
+    return NotHealthyError(f"{error.what}\nthe last good state was deployed again and verified", todo="mend the cause, then deploy again")
+
+
+def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Lease) -> Outcome:
+    """Plan, secrets, writes, readiness, verification."""
+    deadline = time.monotonic() + way.timeout
+    outcome = Outcome()
+    with steps.step("plan") as step:
+        found = planning.make(client, compiled)
+        if way.plan_file:
+            planning.refuse_moved(found, way.plan_file)
+        _refuse_blocked(found, way.force_conflicts)
+        step.result = f"{len(found.changed)} of {len(found.objects)} objects change" if found.changed else "every object is as compiled"
+    with steps.step("secrets") as step:
+        outcome.secrets = store.ensure(client, compiled)
+        step.result = "; ".join(outcome.secrets) or "nothing to add"
+    if found.releases or found.crds:
+        _write(client, compiled, found, way, steps, deadline, outcome)
+    if found.releases or verify.faults(client, compiled, verify.look(client, compiled)):
+        outcome.restarted = _settle(client, compiled, steps, deadline, lease)
+        with steps.step("verify") as step:
+            if left := verify.faults(client, compiled, verify.look(client, compiled)):
+                todo = f"invoke status --env={compiled.environment.name}"
+                raise NotHealthyError(_listed("the releases were written, but are not as compiled", left), todo=todo)
+            step.result = f"{len(compiled.objects)} objects as compiled"
     return outcome
 
 
@@ -84,9 +118,7 @@ def _refuse_blocked(found: Plan, force_conflicts: bool) -> None:
         raise PreflightError(_listed("the cluster would refuse this", lines), todo=todo if any(item.conflicts for item in blocked) else "")
 
 
-def _write(
-    client: Client, compiled: Compiled, found: Plan, helm: Helm, steps: Steps, deadline: float, outcome: Outcome, force_conflicts: bool
-) -> None:
+def _write(client: Client, compiled: Compiled, found: Plan, way: Way, steps: Steps, deadline: float, outcome: Outcome) -> None:
     """Write the CRDs and the releases that are due, side by side, but that a chart with custom resources waits for the CRDs."""
     root = compiled.environment.root
     due = [chart for chart in compiled.charts.values() if chart.release.name in found.releases]
@@ -97,7 +129,7 @@ def _write(
     with ThreadPoolExecutor(len(due) + 1) as pool:
         applied = pool.submit(_apply_crds, client, missing, steps)
         after = {chart.name: applied if any(is_custom(item) for item in chart.objects) else None for chart in due}
-        writes = [pool.submit(_release, root, helm, client, chart, steps, deadline, after[chart.name], force_conflicts) for chart in due]
+        writes = [pool.submit(_release, root, way, client, chart, steps, deadline, after[chart.name]) for chart in due]
         _await_all([applied, *writes])
     outcome.crds = list(missing)
     outcome.releases = [f"{chart.release.name} {chart.version}" for chart in due]
@@ -155,15 +187,13 @@ def _ensure_namespace(client: Client, name: str, manage: bool) -> None:
         client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
 
-def _release(
-    root: Path, helm: Helm, client: Client, chart: CompiledChart, steps: Steps, deadline: float, after: Future[None] | None, force: bool
-) -> None:
+def _release(root: Path, way: Way, client: Client, chart: CompiledChart, steps: Steps, deadline: float, after: Future[None] | None) -> None:
     if after:
         after.result()
     with steps.step(f"release {chart.release.name}") as step:
         folder = chart.write(build_folder(root, chart))
         left = max(5.0, deadline - time.monotonic())
-        helm.upgrade(folder, chart.release.name, chart.namespace, client.access.kubeconfig, client.access.context, left, force)
+        way.helm.upgrade(folder, chart.release.name, chart.namespace, client.access.kubeconfig, client.access.context, left, way.force_conflicts)
         step.result = f"{chart.name} {chart.version}"
 
 
@@ -270,6 +300,7 @@ def _delete_data(client: Client, compiled: Compiled, timeout: float) -> list[str
         if (name in claims or of_set) and client.delete("v1", "PersistentVolumeClaim", namespace, name):
             removed.append(name)
     _await_gone(client, namespace, [("v1", "PersistentVolumeClaim", name) for name in removed], timeout)
+    record.delete(client, compiled.environment.name, namespace)
     return [f"volume claim {name}" for name in removed] + [f"Secret {name}" for name in store.delete(client, compiled.environment.name, namespace)]
 
 

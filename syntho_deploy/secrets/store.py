@@ -49,6 +49,8 @@ def _of_object(compiled: Compiled, item: SecretObject) -> Wanted:
                 if match[1]:
                     return "${secret:"
                 name = str(match[2])
+                if name not in values and name not in compiled.environment.secrets:
+                    raise PreflightError(f'the Secret {item.name} lacks the secret "{name}", and the environment has no source of it any more')
                 if name not in values:
                     values[name] = sources.value(compiled.environment.secrets[name], compiled.environment.root)
                 found = str(values[name])
@@ -68,7 +70,7 @@ def _pull_secret(compiled: Compiled, secret: str) -> str:
         spec = compiled.environment.secrets[secret]
         listed = ", ".join(sorted(names)) or "none"
         raise InputError(f'the name of the pull secret for "{secret}" cannot be told: the pods use {listed}', spec.mark, "add name: <one of them>")
-    return names.pop()
+    return str(names.pop())
 
 
 def ensure(client: Client, compiled: Compiled) -> list[str]:

@@ -117,8 +117,8 @@ class Site:
         return Project.load(self.root, self.name).compile(helm.find(print))
 
     def deploy(self, timeout: float = 120, binary: Helm | None = None) -> release.Outcome:
-        """A deploy in this process."""
-        return release.deploy(self.client(), self.compile(), binary or helm.find(print), Steps(), timeout)
+        """A deploy in this process, which does not go back."""
+        return release.deploy(self.client(), self.compile(), Steps(), release.Way(binary or helm.find(print), timeout))
 
     def get(self, kind: str, name: str, api_version: str = "apps/v1") -> dict[str, Any] | None:
         return self.client().get(api_version, kind, self.namespace, name)

@@ -1,0 +1,126 @@
+"""What was deployed and verified: a Secret for each such deploy, with both compiled charts, from which the way back is made.
+
+`helm rollback` is no way back: it fails on kept objects, on managers that changed, and after ten revisions. A compiled chart
+holds no secret, so neither does a record.
+"""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import gzip
+import json
+import re
+import socket
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from syntho_deploy.cluster.client import Client, Object
+from syntho_deploy.compile import Compiled, CompiledChart, Project
+from syntho_deploy.documents import canonical
+from syntho_deploy.environment import Release
+from syntho_deploy.errors import InputError
+from syntho_deploy.secrets.sentinels import SecretObject
+
+TYPE = "syntho-deploy/record"
+LABEL = "syntho-deploy/record"
+KEPT = 10
+
+
+@dataclass(frozen=True)
+class Record:
+    """One verified deploy. when: RFC 3339; charts: release name to compiled version; content: what `restored` reads."""
+
+    number: int
+    when: str
+    who: str
+    reason: str
+    charts: dict[str, str]
+    content: dict[str, Any]
+
+
+def records(client: Client, environment: str, namespace: str) -> list[Record]:
+    """The records of an environment, oldest first."""
+    found = [_read(item) for item in client.objects("v1", "Secret", namespace, f"{LABEL}={environment}")]
+    return sorted(found, key=lambda item: item.number)
+
+
+def _read(item: Object) -> Record:
+    content = json.loads(gzip.decompress(base64.b64decode(item["data"]["record"])))
+    versions = {chart["release"]["name"]: chart["version"] for chart in content["charts"].values()}
+    number = int(re.sub(r".*-", "", item["metadata"]["name"]))
+    return Record(number, content["when"], content["who"], content["reason"], versions, content)
+
+
+def write(client: Client, compiled: Compiled, reason: str) -> int:
+    """Record what was verified just now, and forget all but the last ten. Returns the record's number."""
+    name, namespace = compiled.environment.name, compiled.environment.target.namespace
+    existing = records(client, name, namespace)
+    number = existing[-1].number + 1 if existing else 1
+    content = {
+        "when": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "who": f"{_user()}@{socket.gethostname()}", "reason": reason,
+        "charts": {chart: _chart(one) for chart, one in compiled.charts.items()},
+        "secrets": [asdict(item) for item in compiled.secrets],
+    }  # fmt: skip
+    data = base64.b64encode(gzip.compress(canonical(content).encode(), mtime=0)).decode()
+    metadata = {"name": f"syntho-deploy-{name}-record-{number}", "namespace": namespace, "labels": {LABEL: name}}
+    client.create({"apiVersion": "v1", "kind": "Secret", "type": TYPE, "metadata": metadata, "data": {"record": data}})
+    for old in existing[: -KEPT + 1]:
+        client.delete("v1", "Secret", namespace, f"syntho-deploy-{name}-record-{old.number}")
+    return number
+
+
+def _chart(chart: CompiledChart) -> dict[str, Any]:
+    found = asdict(chart)
+    found.pop("crds")  # CRDs only move forward: older ones could lose a version that objects are stored in
+    return found
+
+
+def find(client: Client, project: Project, number: int | None) -> Record:
+    """The record of that number, or for None the last one that differs from the newest: where `rollback` goes.
+
+    Raises `InputError` when there is none, naming those that are.
+    """
+    environment = project.environment
+    found = records(client, environment.name, environment.target.namespace)
+    listed = ", ".join(str(item.number) for item in found) or "none"
+    if number is not None:
+        chosen = [item for item in found if item.number == number]
+    else:
+        chosen = [item for item in found[:-1] if item.charts != found[-1].charts]
+    if not chosen:
+        what = f"there is no record {number}" if number is not None else "there is no earlier state to go back to"
+        raise InputError(f"{what} of {environment.name}", todo=f"records: {listed} (invoke history --env={environment.name})")
+    return chosen[-1]
+
+
+def last(client: Client, project: Project) -> Record:
+    """The newest record. Raises `InputError` when nothing was deployed from here yet."""
+    found = records(client, project.environment.name, project.environment.target.namespace)
+    if not found:
+        raise InputError(f"nothing was deployed to {project.environment.name} from here yet", todo=f"invoke deploy --env={project.environment.name}")
+    return found[-1]
+
+
+def restored(project: Project, record: Record) -> Compiled:
+    """The compiled charts of a record, as they were."""
+    charts = {}
+    for name, found in record.content["charts"].items():
+        fields = {**found, "release": Release(**found["release"]), "hooks": tuple(found["hooks"]), "crds": ()}
+        charts[name] = CompiledChart(**fields)
+    secrets = tuple(SecretObject(**item) for item in record.content["secrets"])
+    return Compiled(project.environment, project.roles, project.pin, charts, secrets)
+
+
+def delete(client: Client, environment: str, namespace: str) -> None:
+    """Forget all records of an environment."""
+    for item in client.objects("v1", "Secret", namespace, f"{LABEL}={environment}"):
+        client.delete("v1", "Secret", namespace, item["metadata"]["name"])
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "somebody"

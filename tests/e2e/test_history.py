@@ -1,0 +1,114 @@
+"""The way back, the record it goes by, and what moved since."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tests.e2e.site import Site
+
+
+def _tag(site: Site, tag: str) -> None:
+    site.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/core/image/tag", "value": tag}])
+
+
+def _image(site: Site) -> str:
+    core = site.get("Deployment", "core")
+    assert core is not None
+    return str(core["spec"]["template"]["spec"]["containers"][0]["image"].rpartition(":")[2])
+
+
+def _unschedulable(site: Site) -> None:
+    operations = [{"op": "add", "path": "/spec/template/spec/nodeSelector", "value": {"no": "such"}}]
+    site.overlay("syntho-ui.manifests.yaml", [{"target": {"kind": "Deployment", "name": "core"}, "patch": operations}])
+
+
+def test_each_verified_deploy_is_recorded_and_nothing_to_do_is_not(site: Site) -> None:
+    site.invoke("deploy", "--reason=first")
+    site.invoke("deploy")
+    _tag(site, "2.0.0")
+    site.invoke("deploy", "--reason=release 2.0.0")
+    found = site.invoke("history", "--json").json
+    assert [(item["number"], item["reason"]) for item in found] == [(1, "first"), (2, "release 2.0.0")]
+    assert re.fullmatch(r"0\.1\.6\+[0-9a-f]{12}\.[0-9a-f]{12}", found[1]["charts"]["syntho-ui"])
+    assert found[0]["charts"]["ray-cluster"] == found[1]["charts"]["ray-cluster"]
+    assert "release 2.0.0" in site.invoke("history").stdout
+
+
+def test_a_rollback_brings_the_state_before_and_can_be_taken_back(site: Site) -> None:
+    for tag in ("1.0.0", "2.0.0"):
+        _tag(site, tag)
+        site.deploy()
+    assert "-> syntho.azurecr.io/syntho-core-api:1.0.0" in site.invoke("rollback", "--dry-run").stdout
+    assert _image(site) == "2.0.0"
+    assert "record 1 of" in site.invoke("rollback").stdout
+    assert _image(site) == "1.0.0"
+    site.invoke("rollback", "--to=2")
+    assert _image(site) == "2.0.0"
+    assert "nothing to do" in site.invoke("rollback", "--to=2").stdout
+    assert "there is no record 99" in site.invoke("rollback", "--to=99", code=3).stderr
+
+
+def test_only_the_last_ten_records_are_kept(site: Site) -> None:
+    from syntho_deploy.cluster import record
+
+    site.deploy()
+    compiled = site.compile()
+    for _ in range(11):
+        record.write(site.client(), compiled, "again")
+    assert [item.number for item in record.records(site.client(), site.name, site.namespace)] == list(range(3, 13))
+
+
+def test_an_unhealthy_deploy_goes_back_by_itself(site: Site) -> None:
+    _tag(site, "1.0.0")
+    site.deploy()
+    _tag(site, "2.0.0")
+    _unschedulable(site)
+    ran = site.invoke("deploy", "--timeout=5s", code=5)
+    assert "Deployment/core: " in ran.stderr
+    assert "the last good state was deployed again and verified" in ran.stderr
+    assert _image(site) == "1.0.0"
+    assert len(site.invoke("history", "--json").json) == 1
+
+
+def test_an_unhealthy_deploy_stays_when_told_to(site: Site) -> None:
+    _tag(site, "1.0.0")
+    site.deploy()
+    _tag(site, "2.0.0")
+    _unschedulable(site)
+    ran = site.invoke("deploy", "--timeout=4s", "--stay", code=5)
+    assert "last good state" not in ran.stderr
+    assert _image(site) == "2.0.0"
+
+
+def test_drift_names_what_changed_by_whom(site: Site) -> None:
+    site.deploy()
+    assert "left it" in site.invoke("drift").stdout
+    client = site.client()
+
+    def edit(kind: str, name: str, change: dict[str, Any], manager: str) -> None:
+        version = "v1" if kind == "Service" else "apps/v1"
+        path = client.path(version, kind, site.namespace, name)
+        client.request("PATCH", path, change, {"fieldManager": manager}, "application/strategic-merge-patch+json")
+
+    container = {"name": "core", "image": "evil:latest"}
+    edit("Deployment", "core", {"spec": {"template": {"spec": {"containers": [container]}}}}, "kubectl-edit")
+    edit("Deployment", "frontend", {"spec": {"replicas": 5}}, "autoscaler")
+    client.delete("v1", "Service", site.namespace, "backend")
+    found = site.invoke("drift", "--json", code=2).json
+    assert ("Service/backend", "deleted") in [(item["label"], item["what"]) for item in found]
+    taken = {(item["label"], item["path"], item["by"]) for item in found if item["what"] == "taken"}
+    assert ("Deployment/frontend", ".spec.replicas", "autoscaler") in taken
+    assert ("Deployment/core", '.spec.template.spec.containers[name="core"].image', "kubectl-edit") in taken
+    assert all(item["when"] for item in found if item["what"] == "taken")
+    assert "taken Deployment/frontend .spec.replicas  (by autoscaler at 20" in site.invoke("drift", code=2).stdout
+
+
+def test_drift_needs_a_deploy_to_compare_with(site: Site) -> None:
+    assert "nothing was deployed to here from here yet" in site.invoke("drift", code=3).stderr
+
+
+def test_a_change_of_the_overlays_is_no_drift(site: Site) -> None:
+    site.deploy()
+    _tag(site, "9.9.9")
+    assert "left it" in site.invoke("drift").stdout
