@@ -14,6 +14,7 @@ from syntho_deploy.console import command, confirm, duration, say, show, table
 
 if TYPE_CHECKING:
     from syntho_deploy.compile import Compiled, Project
+    from syntho_deploy.helm import Helm
 
 ROOT = Path(__file__).resolve().parent
 ENV = "the environment: a file in envs/ (invoke envs lists them)"
@@ -27,6 +28,15 @@ def _project(env: str) -> Project:
     project = Project.load(ROOT, env)
     sources.hide(project.environment)
     return project
+
+
+def _refuse_dead(project: Project, binary: Helm) -> None:
+    """Refuse an environment whose own overlay has operations without effect; a shared component may have some."""
+    from syntho_deploy import explain
+    from syntho_deploy.errors import raise_all
+
+    errors, _ = explain.dead(project, binary)
+    raise_all(errors)
 
 
 @task(help={"url": "fetch from this mirror instead (also: SYNTHO_CHARTS_URL)", "update": "resolve the ref anew and write the lock", "check": "verify only", "pin": "the pin file"})
@@ -60,13 +70,29 @@ def envs(c: Context, json: bool = False) -> None:
         print(table([("ENVIRONMENT", "CLUSTER", "NAMESPACE", "PIN"), *shown]))
 
 
-@task(help={"env": ENV, "chart": "only this chart", "stage": "values, rendered or compiled", "output": "write into this folder instead of stdout"})
+@task(help={"env": ENV, "chart": "only this chart", "stage": "operations, values, rendered or compiled", "output": "write into this folder instead of stdout"})
 @command
 def template(c: Context, env: str, chart: str = "", stage: str = "compiled", output: str = "") -> None:
     """Print what would be installed: YAML that `kubectl apply` takes, without hooks and Secrets."""
     from syntho_deploy import stages
 
     stages.template(_project(env), chart, stage, Path(output) if output else None, sys.stdout)
+
+
+@task(help={"env": ENV, "path": "a value (/core/image/tag), a field (Deployment/core:/spec/replicas), or nothing: all that is changed", "json": JSON})
+@command
+def explain(c: Context, env: str, path: str = "", json: bool = False) -> None:
+    """Tell where a value or a manifest's field comes from: file and line, what it shadows, what it reaches."""
+    from dataclasses import asdict
+
+    from syntho_deploy import explain as explaining
+    from syntho_deploy import helm
+
+    found = explaining.explain(_project(env), helm.find(say), path)
+    if json:
+        show([asdict(one) for one in found])
+    else:
+        print(explaining.text(found))
 
 
 @task(help={"json": JSON, "provision": "fetch or build what is missing, for these tools (comma-separated), or all"})
@@ -119,14 +145,18 @@ def cluster(c: Context, env: str = "local", create: bool = False, delete: bool =
 @command
 def plan(c: Context, env: str, out: str = "", json: bool = False) -> None:
     """Show what deploy would change on the cluster, object by object; write nothing. Exit 0: nothing, 2: changes, 4: refused."""
-    from syntho_deploy import documents, helm, process
+    from syntho_deploy import documents, explain, helm, process
     from syntho_deploy import plan as planning
     from syntho_deploy.cluster.preflight import connect
 
     project = _project(env)
+    binary = helm.find(say)
     with process.writes_forbidden():
         client = connect(project.environment, say)
-        found = planning.make(client, project.compile(helm.find(say)))
+        compiled = project.compile(binary)
+        _refuse_dead(project, binary)
+        found = planning.make(client, compiled)
+        planning.add_origins(found, lambda of, path: explain.sources_of(project, binary, of, path))
     if out:
         documents.write(Path(out), documents.canonical(planning.as_json(found)) + "\n")
     if json:
@@ -158,6 +188,7 @@ def deploy(
     binary = helm.find(steps.say)
     with steps.step("compile") as step:
         compiled = project.compile(binary)
+        _refuse_dead(project, binary)
         step.result = ", ".join(f"{chart.name} {chart.version}" for chart in compiled.charts.values())
     with steps.step("cluster") as step:
         client = connect(project.environment, steps.say, create=True)

@@ -84,6 +84,8 @@ class CompiledChart:
 
     def write(self, folder: Path) -> Path:
         """Write the static chart as `folder`, replacing what an earlier compile left there."""
+        if not (folder / "provenance.yaml").is_file() and folder.is_dir() and any(folder.iterdir()):
+            raise InputError("this folder holds something else than a compiled chart", folder, "remove it, or choose another")
         for old in [path for path in folder.rglob("*") if path.is_file()]:
             if str(old.relative_to(folder)) not in self.files:
                 old.unlink()
@@ -121,6 +123,11 @@ class Project:
     roles: Roles
     layers: list[Layer]
     secret_marks: dict[str, Mark] = field(default_factory=dict)
+    origins: dict[str, Layers] = field(default_factory=dict)  # of each chart's values
+    manifest_origins: dict[str, Layers] = field(default_factory=dict)  # of each manifest's fields, by Kind/name
+    patched: dict[str, dict[str, Json]] = field(default_factory=dict)  # the manifests before secrets were cut out, by Kind/name
+    operations: dict[str, list[dict[str, Json]]] = field(default_factory=dict)  # plain RFC 6902, of each chart
+    _compiled: Compiled | None = None
     _values: dict[str, Json] = field(default_factory=dict)
     _values_errors: list[InputError] = field(default_factory=list)
     _open: list[str] = field(default_factory=list)
@@ -157,7 +164,14 @@ class Project:
         if name.startswith("role:") and name.removeprefix("role:") in self.roles.values:
             return self._role(name.removeprefix("role:"), where)
         if name in self.roles.derived:
-            return substitute(self.roles.derived[name], self.lookup, self.roles.marks.get(f"derived.{name}", where))
+            mark = self.roles.marks.get(f"derived.{name}", where)
+            if name in self._open:
+                raise InputError(f'the variable "{name}" is made of itself', mark)
+            self._open.append(name)
+            try:
+                return substitute(self.roles.derived[name], self.lookup, mark)
+            finally:
+                self._open.remove(name)
         known = [*builtin, *self.environment.vars, *self.roles.derived]
         todo = f"set it under vars in {self.environment.file.name}; known: {', '.join(sorted(known))}"
         raise InputError(f'there is no variable "{name}"{nearest(name, known)}', where, todo)
@@ -191,7 +205,8 @@ class Project:
         if chart not in self._values:
             self._open.append(chart)
             values = documents.load_chart(self.vendored.charts[chart] / "values.yaml")
-            claimed = Layers()
+            claimed = self.origins[chart] = Layers()
+            plain = self.operations[chart] = []
             for layer in self.layers:
                 file = layer.values(chart)
                 if file:
@@ -200,7 +215,8 @@ class Project:
                     except InputError as error:
                         self._values_errors.append(error)
                         continue
-                    values, _ = apply(values, operations, self.lookup, layer.name, claimed, self._values_errors, values=True)
+                    values, done = apply(values, operations, self.lookup, layer.name, claimed, self._values_errors, values=True)
+                    plain += done
             self._open.remove(chart)
             self._values[chart] = values
         return self._values[chart]
@@ -214,6 +230,11 @@ class Project:
     def shown_values(self) -> dict[str, Json]:
         """The values of each chart with `${secret:name}` where a secret belongs."""
         return {chart: placeholders(values, self.environment.secrets) for chart, values in self.values().items()}
+
+    def shown_operations(self) -> dict[str, Json]:
+        """The plain operations that lead from each chart's own values to `shown_values`, as any RFC 6902 library applies them."""
+        self.values()
+        return {chart: placeholders(plain, self.environment.secrets) for chart, plain in self.operations.items()}
 
     def render(self, helm: Helm) -> dict[str, str]:
         """What helm prints for each chart, with sentinels. The charts are rendered side by side.
@@ -236,7 +257,9 @@ class Project:
         return text
 
     def compile(self, helm: Helm) -> Compiled:
-        """The compiled charts. Raises `InputError` for whatever an overlay, a chart or a secret's place makes impossible."""
+        """The compiled charts, made once. Raises `InputError` for whatever an overlay, a chart or a secret's place makes impossible."""
+        if self._compiled:
+            return self._compiled
         rendered = self.render(helm)
         errors: list[InputError] = []
         objects: dict[str, list[dict[str, Json]]] = {}
@@ -248,11 +271,12 @@ class Project:
                 raise InputError(f"the chart {chart} renders to something that is not YAML objects: {error}") from None
             found = [part for item in found for part in (item.get("items") or [] if item.get("kind") == "List" else [item])]
             for item in found:
-                if not isinstance(item.get("kind"), str) or not isinstance(item.get("apiVersion"), str) or not _name(item):
+                if not _is_object(item):
                     raise InputError(f"the chart {chart} renders an object without apiVersion, kind or metadata.name: {str(item)[:200]}")
             kept = [item for item in found if not _hook(item)]
             hooks[chart] = tuple(sorted(label(item) for item in found if _hook(item)))
             objects[chart] = self._patched(chart, kept, errors)
+            self.patched |= {label(item): item for item in objects[chart]}
         raise_all(_flat(errors))
         whole = cut([item for items in objects.values() for item in items], self._named_secrets(), self._secret_object_name())
         self._refuse_dead_secrets(whole.found)
@@ -261,7 +285,9 @@ class Project:
         for chart, items in objects.items():
             count = sum(not is_secret(item) for item in items)
             charts[chart] = self._freeze(chart, [next(remaining) for _ in range(count)], hooks[chart])
-        return Compiled(self.environment, self.roles, self.pin, charts, whole.secrets)
+        _refuse_twins(charts)
+        self._compiled = Compiled(self.environment, self.roles, self.pin, charts, whole.secrets)
+        return self._compiled
 
     def _named_secrets(self) -> list[str]:
         return [name for name, spec in self.environment.secrets.items() if not spec.server]
@@ -281,7 +307,7 @@ class Project:
         raise_all(errors)
 
     def _patched(self, chart: str, items: list[dict[str, Json]], errors: list[InputError]) -> list[dict[str, Json]]:
-        claimed: dict[str, Layers] = {}
+        claimed = self.manifest_origins
         for layer in self.layers:
             for file in layer.objects(chart):
                 items = self._with_object(items, file, errors)
@@ -304,7 +330,7 @@ class Project:
         except InputError as error:
             errors.append(error)
             return items
-        if not isinstance(item, dict) or not all(isinstance(item.get(key), str) for key in ("apiVersion", "kind")) or not _name(item):
+        if not _is_object(item):
             errors.append(InputError("an object needs apiVersion, kind and metadata.name", document.mark()))
             return items
         if any(label(other) == label(item) for other in items):
@@ -324,8 +350,13 @@ class Project:
         if patch.delete:
             return [item for item in items if all(item is not found for found in matching)]
         for item in matching:
+            before = len(errors)
             patched, _ = apply(item, patch.operations, self.lookup, layer, claimed.setdefault(label(item), Layers()), errors, values=False)
-            items = [patched if other is item else other for other in items]
+            if len(errors) == before and not _is_object(patched):
+                what = f"what this leaves of {label(item)} is no object"
+                errors.append(InputError(what, patch.mark, "an object needs apiVersion, kind and metadata.name"))
+            elif len(errors) == before:
+                items = [patched if other is item else other for other in items]
         return items
 
     def _freeze(self, chart: str, items: list[dict[str, Json]], hooks: tuple[str, ...]) -> CompiledChart:
@@ -337,7 +368,7 @@ class Project:
             if f"{name}.yaml" in manifests:
                 name = f"{name}.{item['apiVersion'].split('/')[0]}.{item['metadata'].get('namespace', '')}"
             if f"{name}.yaml" in manifests:
-                raise InputError(f"the chart {chart} renders {label(item)} twice")
+                raise InputError(f"the chart {chart} renders twice: {label(item)}")
             manifests[f"{name}.yaml"] = item
         manifests = dict(sorted(manifests.items()))
         digest = documents.sha256(*(part for name, item in manifests.items() for part in (name, documents.dump(item))))
@@ -361,6 +392,18 @@ class Project:
         }
 
 
+def _refuse_twins(charts: dict[str, CompiledChart]) -> None:
+    """Helm would install one of two equal objects over the other, or refuse the second chart's in the middle of a deploy."""
+    seen: dict[tuple[str, ...], str] = {}
+    for chart, item in ((chart, item) for chart, found in charts.items() for item in found.manifests.values()):
+        metadata = item["metadata"]
+        identity = (item["apiVersion"].rpartition("/")[0], item["kind"], metadata.get("namespace", ""), metadata["name"])
+        if identity in seen:
+            what = f"the charts {seen[identity]} and {chart} both render" if seen[identity] != chart else f"the chart {chart} renders twice"
+            raise InputError(f"{what}: {label(item)}", todo="rename or delete one by a manifest patch")
+        seen[identity] = chart
+
+
 def _flat(errors: list[InputError]) -> list[InputError]:
     flat: list[InputError] = []
     for error in errors:
@@ -372,8 +415,13 @@ def _hook(item: dict[str, Any]) -> bool:
     return HOOK in ((item.get("metadata") or {}).get("annotations") or {})
 
 
+def _is_object(item: Json) -> bool:
+    return isinstance(item, dict) and all(isinstance(item.get(key), str) and item[key] for key in ("apiVersion", "kind")) and bool(_name(item))
+
+
 def _name(item: dict[str, Any]) -> str:
-    name = (item.get("metadata") or {}).get("name")
+    metadata = item.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
     return name if isinstance(name, str) else ""
 
 

@@ -77,7 +77,7 @@ def table(rows: list[tuple[str, ...]]) -> str:
 def duration(text: str) -> float:
     """Seconds from `90`, `90s`, `15m` or `1h`. Raises `InputError`."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text)
-    if not match or float(match[1]) <= 0:
+    if not match or not 0 < float(match[1]) < 1e6:
         raise InputError(f'"{text}" is no duration', todo="write 90s, 15m or 1h")
     return float(match[1]) * UNITS[match[2]]
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from syntho_deploy.documents import Json
-from syntho_deploy.overlays.pointer import text
+from syntho_deploy.overlays.pointer import identity, text
 
-IDENTITY = ("name", "mountPath", "containerPort", "port", "path", "host", "key", "groupName", "ip", "devicePath", "type")  # of list items
 SERVER_METADATA = ("managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink")
 SERVER_ANNOTATIONS = ("deployment.kubernetes.io/revision",)
 ABSENT = "(absent)"
@@ -70,20 +69,15 @@ def _differences(one: Json, other: Json, keys: tuple[str, ...]) -> Iterator[tupl
 
 
 def _lists(one: list[Any], other: list[Any], keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Json, Json]]:
-    identity = next((name for name in IDENTITY if _identifies(one, name) and _identifies(other, name)), None)
-    if identity is None:
+    name_of = identity(one) or identity(other)
+    if name_of is None or {identity(one), identity(other)} - {None, name_of}:
         for index in range(max(len(one), len(other))):
             left = one[index] if index < len(one) else ABSENT
             yield from _differences(left, other[index] if index < len(other) else ABSENT, (*keys, str(index)))
         return
-    left, right = ({str(item[identity]): item for item in items} for items in (one, other))
+    left, right = ({str(item[name_of]): item for item in items} for items in (one, other))
     for name in [*left, *(name for name in right if name not in left)]:
-        yield from _differences(left.get(name, ABSENT), right.get(name, ABSENT), (*keys, f"[{identity}={name}]"))
-
-
-def _identifies(items: list[Any], name: str) -> bool:
-    values = [str(item[name]) for item in items if isinstance(item, dict) and name in item]
-    return len(values) == len(items) and len(set(values)) == len(values)
+        yield from _differences(left.get(name, ABSENT), right.get(name, ABSENT), (*keys, f"[{name_of}={name}]"))
 
 
 def _is_env(one: dict[str, Any], other: dict[str, Any], keys: tuple[str, ...]) -> bool:

@@ -75,7 +75,7 @@ _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]+")
 DIGITS = 20  # more do not fit a number of 64 bits
 _AMBIGUOUS = re.compile(
-    r"(?i:yes|no|on|off)|[-+]?(0[0-9_]+|0[xob][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*)"
+    r"(?i:yes|no|on|off)|[-+]?(0[0-9_]+|0[xXoObB][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*)"
     r"|[-+]?(\.[0-9]+|[0-9]+\.?|[0-9]+\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 )
 
@@ -86,7 +86,7 @@ def _scalar(text: str, where: Mark) -> Json:
         return _WORDS[text]
     if _INT.fullmatch(text) and len(text) <= DIGITS:
         return int(text)
-    if _FLOAT.fullmatch(text) and len(text) <= DIGITS:
+    if _FLOAT.fullmatch(text) and math.isfinite(float(text)):
         return float(text)
     if _AMBIGUOUS.fullmatch(text):
         raise InputError(f"{text} is read as different values by different programs", where, f'quote it: "{text}", or write the value out')
@@ -196,7 +196,7 @@ class _HelmLoader(_Loader):
     def resolve(self, kind: type, value: Any, implicit: Any) -> Any:
         if kind is yaml.ScalarNode and value[:1] in _DIGITS:  # it takes the underscores out of what begins like a number
             value = value.replace("_", "")
-        return super().resolve(kind, value, implicit)
+        return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Json]:
         return {_helm_key(key): item for key, item in super().construct_mapping(node, deep).items()}
@@ -250,7 +250,7 @@ for _name, _pattern, _first in _RESOLVERS:
 _HelmLoader.add_constructor("tag:yaml.org,2002:int", _helm_int)
 _HelmLoader.add_constructor("tag:yaml.org,2002:float", _helm_float)
 _HelmLoader.add_constructor("tag:yaml.org,2002:bool", _helm_bool)
-_HelmLoader.add_constructor("tag:yaml.org,2002:merge", yaml.CSafeLoader.construct_yaml_str)
+_HelmLoader.add_constructor("tag:yaml.org,2002:merge", lambda loader, node: node.value)
 
 
 def load_chart(path: Path) -> Json:
@@ -310,9 +310,13 @@ def dump_all(objects: list[dict[str, Json]]) -> str:
     return "".join(f"---\n{dump(item)}" for item in objects)
 
 
+_NOT_IN_YAML = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")  # YAML 1.1 refuses these, or takes them for line ends
+
+
 def canonical(value: Json) -> str:
-    """`value` as JSON with sorted keys and no spaces: what digests are made of."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """`value` as JSON with sorted keys and no spaces, which is YAML too: what digests are made of, and what helm reads."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _NOT_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def sha256(*parts: str | bytes) -> str:

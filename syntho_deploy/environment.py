@@ -138,8 +138,8 @@ def load_environment(root: Path, name: str) -> Environment:
             releases.fault(f'"{value}" is no name for a release', key, todo="lower-case letters, digits and dashes, at most 53")
     variables = top.section("vars").data
     for key, value in variables.items():
-        if isinstance(value, dict | list) or value is None:
-            top.fault(f'the variable "{key}" must be a text, a number, true or false', "vars", key)
+        if value is None:
+            top.fault(f'the variable "{key}" has no value', "vars", key, todo='write "" for an empty text')
     top.done()
     raise_all(errors)
     return Environment(
@@ -178,7 +178,7 @@ def _target(cluster: Section) -> Target:
 def _secret(name: str, section: Section) -> SecretSpec:
     if not SECRET_NAME.fullmatch(name):
         section.fault(f'"{name}" is no name for a secret', todo="letters, digits, dots, dashes and underscores: it becomes a key of a Secret")
-    sources = [key for key in ("generate", "env", "file") if key in section]
+    sources = [key for key in ("generate", "env", "file") if section.data.get(key)]
     if len(sources) != 1:
         section.fault(f'the secret "{name}" needs one source, not {len(sources)}', todo="one of generate, env, file")
     server = section.get("server", str, "")
@@ -224,6 +224,9 @@ def load_roles(root: Path, overlays: tuple[str, ...], environment: Environment) 
     values = {}
     for key, section in top.section("values").sections().items():
         values[key] = (section.need("chart", str, ""), section.need("path", str, ""))
+        charts = [release.chart for release in releases]
+        if values[key][0] and values[key][0] not in charts:
+            section.fault(f'no release is of the chart "{values[key][0]}"{nearest(values[key][0], charts)}', "chart")
         section.done()
     derived = top.section("derived")
     templates = {key: derived.get(key, str, "") for key in derived.data}

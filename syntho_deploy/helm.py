@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from syntho_deploy import process
-from syntho_deploy.documents import Json, canonical
+from syntho_deploy.documents import Json, canonical, load_chart
 from syntho_deploy.errors import DeployError, InputError, LockedError, NotHealthyError, PreflightError
 
 RENDER_TIMEOUT = 60.0
@@ -70,6 +70,45 @@ class Helm:
             text = re.sub(re.escape(folder) + "/", "", _error_line(result.stderr))
             raise InputError(f"the chart {chart.name} does not render with these values: {text}", todo="invoke template --stage=values shows them")
         return result.stdout
+
+    def variants(self, chart: Path, values: list[Json], release: str, namespace: str, kubernetes: str) -> list[str | None]:
+        """What `template` would print for each of several values, in one run of helm; None where the chart does not render.
+
+        Starting helm takes longer than rendering. So the variants are subcharts of one made for it, each named alike and with
+        its values; the name that they have instead of the chart's is the same in all results.
+        """
+        results: list[str | None] = [None] * len(values)
+        left = dict(enumerate(values))
+        while left:
+            with tempfile.TemporaryDirectory(prefix="syntho-") as folder:
+                parent = Path(folder) / "variants"
+                for number, one in left.items():
+                    self._variant(chart, parent / "charts" / f"v{number:04d}", one)
+                (parent / "Chart.yaml").write_text("apiVersion: v2\nname: variants\nversion: 0.0.0\n", encoding="utf-8")
+                result = self._template(parent, release, namespace, kubernetes)
+            if not result.code:
+                break
+            broken = re.search(r"variants/charts/v(\d{4})/", result.stderr)
+            if not broken or int(broken[1]) not in left:
+                raise InputError(f"the chart {chart.name} does not render: {_error_line(result.stderr)}")
+            del left[int(broken[1])]
+        for number in left:
+            results[number] = ""
+        parts = re.split(r"^---\n# Source: variants/charts/v(\d{4})/", result.stdout if left else "", flags=re.MULTILINE)
+        for name, text in zip(parts[1::2], parts[2::2], strict=True):
+            results[int(name)] = f"{results[int(name)] or ''}---\n# Source: {text.replace(f'v{name}', 'v0000')}"
+        return results
+
+    def _variant(self, chart: Path, copy: Path, values: Json) -> None:
+        shutil.copytree(chart, copy, ignore=lambda at, names: {"crds", "NOTES.txt"} & set(names), copy_function=shutil.copy)
+        described = load_chart(chart / "Chart.yaml")
+        (copy / "Chart.yaml").write_text(canonical({**described, "name": copy.name}), encoding="utf-8")
+        (copy / "values.yaml").write_text(canonical(values), encoding="utf-8")
+
+    def _template(self, chart: Path, release: str, namespace: str, kubernetes: str) -> process.Result:
+        version = kubernetes if kubernetes.count(".") == 2 else f"{kubernetes}.0"
+        argv = [str(self.path), "template", release, str(chart), "--namespace", namespace, "--kube-version", version]
+        return process.run(argv, timeout=RENDER_TIMEOUT, env=self.environment(""), check=False, raw=True)
 
     def upgrade(self, chart: Path, release: str, namespace: str, kubeconfig: str, context: str, timeout: float, force: bool = False) -> None:
         """Install or upgrade a release to a compiled chart by server-side apply, without waiting for readiness.

@@ -6,7 +6,7 @@ manager owns is not a change, and what would be refused is known before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,7 @@ class ObjectPlan:
     conflicts: tuple[predict.Conflict, ...] = ()
     pods: tuple[str, ...] = ()
     checked: bool = True
+    origins: dict[str, str] = field(default_factory=dict)  # of the changed fields: path to what set it
 
     @property
     def label(self) -> str:
@@ -111,6 +112,14 @@ def _refuse_pending(releases: Iterable[Stored], namespace: str) -> None:
         if release.status.startswith("pending"):
             todo = f"wait for it; if its process was killed: kubectl -n {namespace} delete secret sh.helm.release.v1.{release.name}.v{release.revision}"
             raise LockedError(f"the release {release.name} is {release.status} since {release.updated}: another process is at it, or was killed", todo=todo)
+
+
+def add_origins(plan: Plan, sources: Callable[[str, str], list[tuple[Any, str]]]) -> None:
+    """Note for each changed field what set it. sources: `Kind/name` and pointer to (operation or None, value it came by)."""
+    for item in plan.objects:
+        for change in item.changes:
+            found = [f"{origin.at}" if origin else source for origin, source in sources(item.label, change.path) if origin is None or origin.in_force]
+            item.origins[change.path] = ", ".join(dict.fromkeys(found)) or "the chart's template"
 
 
 def _is_due(found: Stored | None, chart: str, objects: Iterable[ObjectPlan]) -> bool:
@@ -220,7 +229,9 @@ def text(plan: Plan) -> str:
     for item in plan.changed:
         note = f"  ({item.reason})" if item.reason else "" if item.checked else "  (checked offline: its kind or namespace is not there yet)"
         lines.append(f"{SIGNS[item.action]} {item.label}{note}")
-        lines += [f"    {change.path}: {shown(change.before)} -> {shown(change.after)}" for change in item.changes]
+        for change in item.changes:
+            origin = f"  ({item.origins[change.path]})" if change.path in item.origins else ""
+            lines.append(f"    {change.path}: {shown(change.before)} -> {shown(change.after)}{origin}")
         lines += [f"    {conflict.field}: owned by {conflict.owner}" for conflict in item.conflicts]
         if item.pods:
             lines.append(f"    restarts: {', '.join(item.pods)}")
@@ -241,7 +252,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     objects = [
         {
             "action": item.action, "chart": item.chart, "object": item.label, "reason": item.reason, "pods": list(item.pods), "checked": item.checked,
-            "changes": [{"path": c.path, "before": c.before, "after": c.after} for c in item.changes],
+            "changes": [{"path": c.path, "before": c.before, "after": c.after, "origin": item.origins.get(c.path, "")} for c in item.changes],
             "conflicts": [{"field": c.field, "owner": c.owner} for c in item.conflicts],
         }
         for item in plan.objects
@@ -268,4 +279,4 @@ def refuse_moved(plan: Plan, file: Path) -> None:
 
 def _effects(plan: dict[str, Any]) -> str:
     """What a plan as JSON does to objects; not how far it could be checked, which a namespace made meanwhile changes."""
-    return documents.canonical([[item["object"], item["action"], item["changes"]] for item in plan["objects"]])
+    return documents.canonical([[item["object"], item["action"], [{**change, "origin": ""} for change in item["changes"]]] for item in plan["objects"]])

@@ -101,6 +101,8 @@ def run(
         raise ProcessError(f"{words[0]} cannot be started: {error.strerror}", words) from error
     with _lock:
         _running.add(child)
+    if _stopping.is_set():  # `terminate_all` may have looked just before this child was there
+        _terminate([child])
     try:
         out, err = child.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:

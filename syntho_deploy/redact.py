@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import base64
 import json
-import shlex
 import threading
 from urllib.parse import quote, quote_plus
 
 MASK = "***"
 SHORTEST = 4  # a shorter value would mask ordinary words, and is no secret
 
+_URL_SAFE = str.maketrans("+/", "-_")
 _lock = threading.Lock()
 _forms: set[str] = set()
 _ordered: list[str] = []
@@ -45,9 +45,11 @@ def register(*secrets: str) -> None:
 
 
 def _forms_of(secret: str) -> set[str]:
-    quoted = {secret, quote(secret, safe=""), quote(secret), quote_plus(secret), json.dumps(secret)[1:-1], shlex.quote(secret)}
-    quoted.add(json.dumps(secret, ensure_ascii=False)[1:-1])
-    return {form for form in [*quoted, *base64_forms(secret.encode())] if len(form) >= SHORTEST}
+    data = secret.encode("utf-8", "surrogateescape")  # as an environment variable may be
+    forms = {secret, quote(data, safe=""), quote(data), quote_plus(data), json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    forms |= {repr(secret)[1:-1], repr(secret + "'\"")[1:-4], secret.replace("'", """'"'"'""")}  # the last: what shlex.quote makes of it inside a longer word
+    forms |= {form for plain in base64_forms(data) for form in (plain, plain.translate(_URL_SAFE))}
+    return {form for form in forms if len(form) >= SHORTEST}
 
 
 def redact(text: str) -> str:

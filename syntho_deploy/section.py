@@ -82,4 +82,6 @@ class Section:
                 self.fault(f'{self._label()} has no key "{key}"{nearest(key, self._known)}', key, todo=f"known keys: {known}")
 
     def _label(self) -> str:
+        if self.keys and isinstance(self.keys[-1], int):
+            return "this item"
         return ".".join(str(key) for key in self.keys) or "this file"

@@ -10,13 +10,13 @@ from syntho_deploy.compile import Project
 from syntho_deploy.console import say
 from syntho_deploy.errors import InputError, nearest
 
-STAGES = ("values", "rendered", "compiled")
+STAGES = ("operations", "values", "rendered", "compiled")
 
 
 def template(project: Project, chart: str, stage: str, output: Path | None, stdout: TextIO) -> None:
     """Print a stage of both charts, or of one, or write it into a folder.
 
-    values: each chart's values, `${secret:name}` where a secret belongs; rendered: what helm printed, a token in its place;
+    operations: the overlays of each chart's values as plain RFC 6902 operations; values: each chart's values, `${secret:name}` where a secret belongs; rendered: what helm printed, a token in its place;
     compiled: the objects as they are deployed, in the order in which they can be created. Into a folder: `<chart>.values.yaml`,
     `<chart>.rendered.yaml`, or the static chart `<chart>/`. Raises `InputError` for an unknown chart or stage.
     """
@@ -37,7 +37,11 @@ def template(project: Project, chart: str, stage: str, output: Path | None, stdo
         else:
             stdout.write("".join(documents.dump_all(compiled.charts[name].objects) for name in charts))
         return
-    texts = project.render(helm.find(say)) if stage == "rendered" else {name: documents.dump(v) for name, v in project.shown_values().items()}
+    if stage == "rendered":
+        texts = project.render(helm.find(say))
+    else:
+        shown = project.shown_values() if stage == "values" else project.shown_operations()
+        texts = {name: documents.dump(value) for name, value in shown.items()}
     for name in charts:
         if output:
             documents.write(output / f"{name}.{stage}.yaml", texts[name])

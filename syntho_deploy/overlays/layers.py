@@ -41,11 +41,10 @@ def layers(environment: Environment, search: tuple[str, ...], charts: Iterable[s
     Raises `InputError`: an unknown component (with the nearest), and a file that no chart of the pin is named by.
     """
     roots = [environment.root / folder for folder in search]
-    found, errors = [], []
+    found, errors, known = [], [], components(roots)
     for component in environment.components:
         folder = next((root / "components" / component for root in roots if (root / "components" / component).is_dir()), None)
-        if folder is None or ".." in component.split("/"):
-            known = components(roots)
+        if folder is None or component not in known:
             where = environment.component_marks.get(component)
             todo = f"components: {', '.join(known) or 'none'}"
             errors.append(InputError(f'there is no component "{component}"{nearest(component, known)}', where, todo))

@@ -15,9 +15,9 @@ from typing import Any
 import jsonpatch
 
 from syntho_deploy.documents import Document, Json, Keys, load, walk
-from syntho_deploy.errors import InputError, Mark, raise_all
+from syntho_deploy.errors import InputError, Mark, nearest, raise_all
 from syntho_deploy.overlays import pointer
-from syntho_deploy.overlays.variables import Lookup, substitute
+from syntho_deploy.overlays.variables import Lookup, substitute, substitute_path
 from syntho_deploy.section import Section
 
 NEEDS = {
@@ -26,6 +26,7 @@ NEEDS = {
 }  # fmt: skip
 MEMBERS = ("op", "path", "value", "from", "why", "overrides")
 UNQUOTED_LIMIT = 1_000_000  # from here on both Helm majors print a number as 2.0230308e+07
+EXPONENT_BELOW = 0.0001  # and a smaller one as 1e-05
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,66 @@ class Operation:
     overrides: bool = False
 
 
+@dataclass(frozen=True)
+class Change:
+    """What an operation does to a document: the path it takes away, the one it sets, and whether that is a new item of a list."""
+
+    removed: Keys | None = None
+    set: Keys | None = None
+    inserts: bool = False
+
+
+@dataclass(frozen=True)
+class Setter:
+    """An operation that set a path: its layer, its place in the order of all, and the operation as written."""
+
+    layer: str
+    order: int
+    operation: Operation
+
+    @property
+    def mark(self) -> Mark:
+        """Where it stands."""
+        return self.operation.mark
+
+
 @dataclass
 class Layers:
-    """Which operation of which file set each path so far: what a later layer may not set again by accident."""
+    """Which operations of which files set each path, the last one last: the origin of every value, and what a later layer may
+    not set again by accident."""
 
-    set_by: dict[Keys, tuple[str, Mark]] = field(default_factory=dict)
+    set_by: dict[Keys, tuple[Setter, ...]] = field(default_factory=dict)
+    count: int = 0
+
+    def record(self, change: Change, layer: str, operation: Operation) -> None:
+        """Note what a change set, and where the list items stand now that others came or went before them."""
+        self.count += 1
+        setter = Setter(layer, self.count, operation)
+        if change.removed is not None:
+            self.set_by = {keys: by for path, by in self.set_by.items() if (keys := _shifted(path, change.removed, -1)) is not None}
+            gone = change.removed[-1] if change.removed else ""
+            place = (*change.removed[:-1], -1 - gone) if isinstance(gone, int) else change.removed  # an item that is gone has no index
+            self._add(place, setter)
+        if change.set is not None:
+            if change.inserts:
+                self.set_by = {keys: by for path, by in self.set_by.items() if (keys := _shifted(path, change.set, 1)) is not None}
+            self._add(change.set, setter)
+
+    def _add(self, keys: Keys, setter: Setter) -> None:
+        self.set_by[keys] = (*self.set_by.get(keys, ()), setter)
 
     def clash(self, keys: Keys, layer: str) -> tuple[Keys, Mark] | None:
         """An earlier layer's path that is this path, above it or below it."""
-        for other, (owner, mark) in self.set_by.items():
+        for other, setters in self.set_by.items():
             short = min(len(other), len(keys))
-            if owner != layer and other[:short] == keys[:short]:
-                return other, mark
+            if setters[-1].layer != layer and other[:short] == keys[:short]:
+                return other, setters[-1].mark
         return None
+
+    def origin(self, keys: Keys) -> list[Setter]:
+        """The operations that set the value at `keys`, on its own path or above it, the one in force last; none: the chart did."""
+        found = [setter for other, setters in self.set_by.items() if other == keys[: len(other)] for setter in setters]
+        return sorted(found, key=lambda setter: setter.order)
 
 
 def load_operations(document: Document, keys: Keys, errors: list[InputError]) -> list[Operation]:
@@ -74,7 +122,7 @@ def _operation(section: Section) -> Operation | None:
     before = len(section.errors)
     op = section.need("op", str, "")
     if op and op not in NEEDS:
-        section.fault(f'"{op}" is no operation', "op", todo=f"one of {', '.join(NEEDS)}")
+        section.fault(f'"{op}" is no operation{nearest(op, NEEDS)}', "op", todo=f"one of {', '.join(NEEDS)}")
     for member in NEEDS.get(op, ()):
         if member not in section:
             section.fault(f'the operation "{op}" needs "{member}"')
@@ -112,13 +160,16 @@ def apply(
     tested: set[Keys] = set()
     for operation in operations:
         try:
-            compiled = _compile(patched, operation, lookup, layer, layers, tested, values)
-            patched = jsonpatch.JsonPatch([compiled]).apply(patched, in_place=True)
+            compiled, change = _compile(patched, operation, lookup, layer, layers, tested, values)
+            patched = _applied(compiled, patched)
             plain.append(compiled)
+            layers.record(change, layer, operation)
+            for at, by in ((change.removed, -1), (change.set if change.inserts else None, 1)):
+                tested = {keys for path in tested if (keys := _shifted(path, at, by)) is not None} if at else tested
         except InputError as error:
             errors.append(error)
         except jsonpatch.JsonPatchTestFailed:
-            keys, _ = pointer.compile_pointer(patched, operation.path)
+            keys, _ = pointer.compile_pointer(patched, compiled["path"])
             found = _at(patched, keys)
             errors.append(InputError(f"the test of {operation.path} failed: it is {found!r:.200}", operation.mark, "the chart changed: review this file"))
         except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
@@ -128,17 +179,20 @@ def apply(
 
 def _compile(
     document: Json, operation: Operation, lookup: Lookup, layer: str, layers: Layers, tested: set[Keys], values: bool
-) -> dict[str, Json]:
-    """The plain RFC 6902 operation for one of ours. Raises `InputError` for the first fault."""
+) -> tuple[dict[str, Json], Change]:
+    """The plain RFC 6902 operation for one of ours, and what it changes. Raises `InputError` for the first fault."""
+    removed: Keys | None = None
     adding = operation.op in ("add", "move", "copy")
     compiled: dict[str, Json] = {"op": operation.op}
     if operation.source or "from" in NEEDS[operation.op]:
-        source, numeric = _pointer(document, operation.source, operation, False)
+        source, numeric = _pointer(document, substitute_path(operation.source, lookup, operation.mark), operation, False)
         compiled["from"] = pointer.text(source)
         _vouched(numeric, document, tested, operation)
         if operation.op == "move":
+            removed = source
             _claim(source, operation, layer, layers)
-    keys, numeric = _pointer(document, operation.path, operation, adding)
+            document = _applied({"op": "remove", "path": compiled["from"]}, copy.deepcopy(document))
+    keys, numeric = _pointer(document, substitute_path(operation.path, lookup, operation.mark), operation, adding)
     compiled["path"] = pointer.text(keys)
     if operation.op == "test":
         tested.update(keys[:length] for length in range(1, len(keys) + 1))
@@ -150,7 +204,37 @@ def _compile(
         if values and operation.op != "test":
             _quotable(value, operation)
         compiled["value"] = value
-    return compiled
+    if operation.op in ("remove", "test"):
+        return compiled, Change(removed=keys if operation.op == "remove" else None)
+    return compiled, Change(removed, keys, adding and bool(keys) and isinstance(keys[-1], int))
+
+
+def _applied(compiled: dict[str, Json], document: Json) -> Json:
+    """`document` (changed in place) after one plain operation. `jsonpatch` does the work but for what it gets wrong."""
+    if compiled["op"] == "test" and not _same(_at(document, pointer.parse(compiled["path"])), compiled["value"]):
+        raise jsonpatch.JsonPatchTestFailed  # to Python, True == 1; RFC 6902 section 4.6 says otherwise
+    return jsonpatch.JsonPatch([copy.deepcopy(compiled)]).apply(document, in_place=True)
+
+
+def _same(one: Json, other: Json) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def _shifted(path: Keys, at: Keys, by: int) -> Keys | None:
+    """Where `path` is after an item came to (`by` 1) or left (-1) the place `at` of a list; None if it left with it."""
+    place = len(at) - 1
+    if place < 0 or len(path) <= place or path[:place] != at[:place]:
+        return path
+    index, moved = path[place], at[place]
+    if not isinstance(index, int) or not isinstance(moved, int) or index < moved:
+        return path
+    if by < 0 and index == moved:
+        return None
+    return (*path[:place], index + by, *path[place + 1 :])
 
 
 def _pointer(document: Json, text: str, operation: Operation, adding: bool) -> tuple[Keys, list[Keys]]:
@@ -177,21 +261,20 @@ def _claim(keys: Keys, operation: Operation, layer: str, layers: Layers) -> None
     clash = layers.clash(keys, layer)
     if clash and not operation.overrides:
         other, mark = clash
-        what = "this path" if other == keys else f"{pointer.text(other)}, {'above' if len(other) < len(keys) else 'below'} it,"
+        what = "this path" if other == keys else f"{pointer.text(other)}, above it," if len(other) < len(keys) else "a path below it"
         raise InputError(f"{operation.op} {operation.path}: {what} was set by {mark}", operation.mark, "if this should win, add: overrides: true")
-    layers.set_by[keys] = (layer, operation.mark)
 
 
 def _quotable(value: Json, operation: Operation) -> None:
     for keys, item in walk(value):
-        if isinstance(item, int | float) and not isinstance(item, bool) and abs(item) >= UNQUOTED_LIMIT:
+        if isinstance(item, int | float) and not isinstance(item, bool) and not EXPONENT_BELOW <= abs(item) < UNQUOTED_LIMIT and item:
             at = f" at {pointer.text(keys)}" if keys else ""
             raise InputError(f"{operation.op} {operation.path}: Helm prints the number {item}{at} as {item:e}", operation.mark, f'quote it: "{item}"')
 
 
 def _at(document: Json, keys: Keys) -> Json:
     for key in keys:
-        document = document[key]
+        document = document[int(key) if isinstance(document, list) else key]
     return document
 
 
@@ -230,7 +313,7 @@ def load_manifest_patches(file: Path) -> list[ManifestPatch]:
         item.get("patch", list, [])
         item.get("why", str, "")
         item.done()
-        if delete == ("patch" in item):
+        if delete == (item.data.get("patch") is not None):
             item.fault('a target needs one of "patch" and "delete: true"')
         operations = load_operations(document, (index, "patch"), errors) if isinstance(item.data.get("patch"), list) else []
         patches.append(ManifestPatch(kind, name, item.mark(), tuple(operations), delete))

@@ -11,7 +11,7 @@ from difflib import SequenceMatcher
 from syntho_deploy.documents import Json, Keys, walk
 
 _SELECTOR = re.compile(r"\[([^=\]]+)=(.*)\]", re.DOTALL)
-_INDEX = re.compile(r"0|[1-9][0-9]*")
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _BAD_ESCAPE = re.compile(r"~(?![01])")
 
 
@@ -98,6 +98,28 @@ def _missing(document: Json, pointer: str, keys: tuple[str | int, ...]) -> Point
     near = nearest_path(document, keys)
     what = f'there is no "{pointer}"' if text(keys) == pointer else f'there is no "{text(keys)}", so no "{pointer}"'
     return PointerError(what, f"the nearest path is {near}" if near else "", missing=True)
+
+
+IDENTITY = ("name", "mountPath", "containerPort", "port", "path", "host", "key", "groupName", "ip", "devicePath", "type")  # of list items
+
+
+def identity(items: list[Json]) -> str | None:
+    """The field by which the items of a list can be told apart, or None."""
+    for name in IDENTITY:
+        values = [_written(item[name]) for item in items if isinstance(item, dict) and isinstance(item.get(name), str | int)]
+        if items and len(values) == len(items) and len(set(values)) == len(values):
+            return name
+    return None
+
+
+def named(document: Json, keys: Keys) -> str:
+    """The pointer of a path with `[name=x]` instead of indexes, wherever the items of a list can be told apart."""
+    here, parts = document, []
+    for key in keys:
+        name = identity(here) if isinstance(here, list) else None
+        parts.append(f"[{name}={_written(here[key][name])}]" if name else key)
+        here = here[key]
+    return text(tuple(parts))
 
 
 def nearest_path(document: Json, keys: Keys) -> str:

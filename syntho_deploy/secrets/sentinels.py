@@ -23,6 +23,8 @@ from syntho_deploy.redact import base64_forms
 
 TOKEN = re.compile(r"synthosecret[0-9a-f]{24}x")
 URL_SUFFIX = ".url"  # the key that holds a secret percent-encoded, for the user part of a URL
+_EXPANSION = re.compile(rf"\$\$|\$\((?P<name>[^)]*)\)|\$|{TOKEN.pattern}")  # what the kubelet looks for in a value, and a token
+_IN_NAME = re.compile(rf"\$|{TOKEN.pattern}")
 _USER_PART = re.compile(r"://[^/?#\s]*@")
 
 
@@ -63,7 +65,12 @@ def cut(objects: list[dict[str, Json]], names: Iterable[str], secret: str) -> Cu
     Raises `InputError` naming object and field where a sentinel stands in a place that no reference can replace.
     """
     state = _Cut({sentinel(name): name for name in names}, secret)
-    own = {item["metadata"]["name"]: _content(item) for item in objects if is_secret(item)}
+    own: dict[str, tuple[str, dict[str, str]]] = {}
+    for item in filter(is_secret, objects):
+        name = item["metadata"]["name"]
+        if name in own or name == secret:
+            raise InputError(f"{label(item)} stands twice" if name in own else f"{label(item)} of a chart has the name of the environment's own Secret")
+        own[name] = _content(item)
     rest = [copy.deepcopy(item) for item in objects if not is_secret(item)]
     for item in rest:
         for pod in pod_specs(item):
@@ -76,7 +83,7 @@ def cut(objects: list[dict[str, Json]], names: Iterable[str], secret: str) -> Cu
     made = []
     for name, (kind, data) in own.items():
         if name in read or name not in rewritten:
-            made.append(SecretObject(name, {key: state.template(value) for key, value in data.items()}, kind))
+            made.append(SecretObject(name, {key: state.template(value, f"Secret/{name} at /data/{key}") for key, value in data.items()}, kind))
     if state.keys:
         made.append(SecretObject(secret, dict(sorted(state.keys.items()))))
     return Cut(rest, tuple(sorted(made, key=lambda item: item.name)), frozenset(state.found))
@@ -127,18 +134,25 @@ class _Cut:
 
     def _reference(self, name: str, url: bool) -> dict[str, Json]:
         key = name + URL_SUFFIX if url else name
-        self.keys[key] = f"${{secret:{name}|url}}" if url else f"${{secret:{name}}}"
+        content = f"${{secret:{name}|url}}" if url else f"${{secret:{name}}}"
+        if self.keys.setdefault(key, content) != content:
+            what = f'the secret "{key}" has the name under which "{key.removesuffix(URL_SUFFIX)}" is kept for a URL'
+            raise InputError(what, todo=f"give it a name that does not end in {URL_SUFFIX}")
         self.found.add(name)
         return {"secretKeyRef": {"name": self.secret, "key": key}}
 
     def _expanded(self, value: str, variables: dict[tuple[str, bool], str], taken: set[Any]) -> str:
+        """`value` as the kubelet expands it to the text with the secrets in it: each secret a variable, and what stands
+        around it escaped where the kubelet would read it otherwise now."""
+        if not any(name in self.tokens for name in TOKEN.findall(value)):
+            return value
         user_parts = [match.span() for match in _USER_PART.finditer(value)]
 
-        def variable(match: re.Match[str]) -> str:
-            name = self.tokens.get(match[0])
-            if name is None:
-                return match[0]
-            key = (name, any(start <= match.start() < end for start, end in user_parts))
+        def variable(token: str, at: int) -> str:
+            if token not in self.tokens:
+                return token
+            name = self.tokens[token]
+            key = (name, any(start <= at < end for start, end in user_parts))
             if key not in variables:
                 wanted = "SECRET_" + re.sub(r"[^A-Za-z0-9]", "_", name).upper() + ("_URL" if key[1] else "")
                 while wanted in taken:
@@ -148,10 +162,20 @@ class _Cut:
                 self.found.add(name)
             return f"$({variables[key]})"
 
-        return TOKEN.sub(variable, value)
+        def part(match: re.Match[str]) -> str:
+            if not match[0].startswith("$"):
+                return variable(match[0], match.start())
+            if match["name"] is None:
+                return "$$"  # $$ itself, or a $ that is no operator where it stands and must not become one
+            if not TOKEN.search(match["name"]):
+                return match[0]
+            start = match.start("name")  # no variable has such a name, so that it is text
+            return f"$$({_IN_NAME.sub(lambda m: '$$' if m[0] == '$' else variable(m[0], start + m.start()), match['name'])})"
 
-    def template(self, value: str) -> str:
-        """The content of a Secret of the chart's with its sentinels as placeholders."""
+        return _EXPANSION.sub(part, value)
+
+    def template(self, value: str, place: str) -> str:
+        """The content of a Secret of the chart's with its sentinels as placeholders. place: where it is, for an error."""
         user_parts = [match.span() for match in _USER_PART.finditer(value)]
 
         def placeholder(match: re.Match[str]) -> str:
@@ -162,6 +186,10 @@ class _Cut:
             url = any(start <= match.start() < end for start, end in user_parts)
             return f"${{secret:{name}|url}}" if url else f"${{secret:{name}}}"
 
+        for token, name in self.tokens.items():
+            if "$" + token in value or any(form in value for form in base64_forms(token.encode())):
+                why = 'after a "$", which cannot be told from an escape' if "$" + token in value else "encoded once more, in base64"
+                raise InputError(f'the secret "{name}" ends up in {place} {why}', todo="do not set that value, or make the Secret by hand")
         return TOKEN.sub(placeholder, value.replace("${secret:", "$${secret:"))
 
     def refuse_leftovers(self, item: dict[str, Json]) -> None:
@@ -195,7 +223,7 @@ def _content(item: dict[str, Json]) -> tuple[str, dict[str, str]]:
     data = {}
     for key, value in (item.get("data") or {}).items():
         try:
-            data[key] = base64.b64decode(value or "", validate=True).decode()
+            data[key] = base64.b64decode(re.sub(r"\s", "", value or ""), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError, TypeError):
             raise InputError(f"{label(item)} of the chart has a key {key} that is not base64 of text") from None
     data |= {key: str(value if value is not None else "") for key, value in (item.get("stringData") or {}).items()}

@@ -1,0 +1,265 @@
+"""Where does this value come from? For a value of a chart, for a field of a manifest, and for an environment as a whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from syntho_deploy import documents
+from syntho_deploy.compile import Compiled, Project
+from syntho_deploy.documents import Json, Keys
+from syntho_deploy.errors import InputError, nearest, shown
+from syntho_deploy.helm import Helm
+from syntho_deploy.overlays import pointer
+from syntho_deploy.overlays.liveness import Reach, leaves, reach
+from syntho_deploy.overlays.patch import Layers, Setter
+from syntho_deploy.secrets.sentinels import label, placeholders
+
+DEFAULT = "chart default"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One operation that set a value: `file:line:column`, its layer, op and reason; in_force: not shadowed by a later one."""
+
+    at: str
+    layer: str
+    op: str
+    why: str
+    in_force: bool
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One value or field. of: the chart, or `Kind/name`; default: the chart's own value; origins: none for a chart's default;
+    reaches: the fields of manifests that a value arrives in, or for a field the values that arrive there."""
+
+    of: str
+    path: str
+    value: Json
+    default: Json
+    origins: tuple[Origin, ...]
+    reaches: tuple[str, ...]
+
+
+def reaches(project: Project, helm: Helm) -> dict[str, Reach]:
+    """For each chart which values it reads and where they arrive; kept in `.cache/reach` by the digest of all that it depends on."""
+    values = project.values()
+    with ThreadPoolExecutor(len(values)) as pool:
+        return dict(zip(values, pool.map(lambda chart: _reach(project, helm, chart, values[chart]), values), strict=True))
+
+
+def _reach(project: Project, helm: Helm, chart: str, values: Json) -> Reach:
+    release, target = project.roles.release_of(chart).name, project.environment.target
+    asked = sorted({keys for keys in project.origins[chart].set_by if not _left_list(keys)}, key=str)
+    lock = project.vendored.lock.charts[chart]
+    parts = (helm.version, lock.sha256, documents.canonical(values), release, target.namespace, target.kubernetes, json.dumps(asked))
+    cached = project.environment.root / ".cache" / "reach" / documents.sha256(*parts)[:32]
+    if cached.is_file():
+        return _read(json.loads(cached.read_text(encoding="utf-8")))
+    folder = project.vendored.charts[chart]
+    found = reach(values, lambda variants: helm.variants(folder, variants, release, target.namespace, target.kubernetes), asked)
+    documents.write(cached, json.dumps(_written(found)))
+    return found
+
+
+def _written(found: Reach) -> Json:
+    fields = [[*key, sorted(map(list, leaves_), key=str)] for key, leaves_ in found.fields.items()]
+    return {"alive": sorted(map(list, found.alive), key=str), "dead": sorted(map(list, found.dead), key=str), "fields": fields}
+
+
+def _read(content: Json) -> Reach:
+    fields = {(of, path): {tuple(keys) for keys in reached} for of, path, reached in content["fields"]}
+    return Reach({tuple(keys) for keys in content["alive"]}, {tuple(keys) for keys in content["dead"]}, fields)
+
+
+def _left_list(keys: Keys) -> bool:
+    return any(isinstance(key, int) and key < 0 for key in keys)
+
+
+def dead(project: Project, helm: Helm) -> tuple[list[InputError], list[str]]:
+    """The operations without effect: errors for the environment's own, notes for those of shared components.
+
+    An operation is dead when no change of what it sets changes the render; one that sets the chart's default is not.
+    """
+    errors, notes = [], []
+    for chart, found in reaches(project, helm).items():
+        for keys, setters in project.origins[chart].set_by.items():
+            setter = setters[-1]
+            if keys not in found.dead or project.origins[chart].origin(keys)[-1] != setter:
+                continue
+            what = f"{setter.operation.op} {pointer.text(keys)} has no effect: the chart {chart} does not read it here"
+            if setter.layer == project.environment.name:
+                errors.append(InputError(what, setter.mark, "remove it; or turn on what it belongs to"))
+            else:
+                notes.append(f"{shown(setter.mark)}: {what}")
+    return errors, notes
+
+
+def explain(project: Project, helm: Helm, path: str) -> list[Explained]:
+    """Explain a values pointer (`/core/image/tag`, or `syntho-ui:/core/…`), a field (`Deployment/core:/spec/…`), or for "" all
+    that the environment changes. Raises `InputError` for what is not there, with the nearest."""
+    of, _, inner = path.partition(":") if ":" in path and not path.startswith("/") else ("", "", path)
+    if "/" in of:
+        return [_field(project, helm, of, inner)]
+    if of and of not in project.pin.charts:
+        raise InputError(f'there is no chart "{of}"{nearest(of, project.pin.charts)}', todo=f"charts: {', '.join(project.pin.charts)}; or write Kind/name:/path")
+    charts = [of] if of else list(project.pin.charts)
+    if not inner:
+        return [one for chart in charts for one in _changed(project, chart)] + ([] if of else list(_patched(project, helm)))
+    return _values(project, helm, charts, inner)
+
+
+def _values(project: Project, helm: Helm, charts: list[str], path: str) -> list[Explained]:
+    values, found, failed = project.values(), [], []
+    for chart in charts:
+        try:
+            keys, _ = pointer.compile_pointer(values[chart], path)
+        except pointer.PointerError as error:
+            failed.append(f"{chart}: {error}{'; ' + error.todo if error.todo else ''}")
+            continue
+        for leaf in [keys + inner for inner in leaves(_at(values[chart], keys))] or [keys]:
+            arrives = reaches(project, helm)[chart].fields
+            where = tuple(sorted(f"{of}:{at}" for (of, at), reached in arrives.items() if leaf in reached))
+            found.append(_explained(project, chart, leaf, where))
+    if not found:
+        first = path.split("/")[1] if "/" in path else path
+        near = [chart for chart in charts if isinstance(values[chart], dict) and first in values[chart]] or charts
+        raise InputError("; ".join(failed[charts.index(chart)] for chart in near), todo="invoke template --stage=values shows all values")
+    return found
+
+
+def _explained(project: Project, chart: str, keys: Keys, where: tuple[str, ...]) -> Explained:
+    values = project.shown_values()[chart]
+    try:
+        default = _at(documents.load_chart(project.vendored.charts[chart] / "values.yaml"), keys)
+    except (KeyError, IndexError, TypeError):
+        default = None
+    return Explained(chart, pointer.named(values, keys), _at(values, keys), default, _origins(project.origins[chart], keys), where)
+
+
+def _changed(project: Project, chart: str) -> Iterator[Explained]:
+    """Every value of a chart that an operation set or removed."""
+    values = project.shown_values()[chart]
+    for keys in sorted((keys for keys in project.origins[chart].set_by if not _left_list(keys)), key=str):
+        try:
+            inside = [keys + inner for inner in leaves(_at(values, keys))] or [keys]
+        except (KeyError, IndexError, TypeError):  # removed
+            yield Explained(chart, pointer.text(keys), None, None, _origins(project.origins[chart], keys), ())
+            continue
+        yield from (_explained(project, chart, leaf, ()) for leaf in inside)
+
+
+def _patched(project: Project, helm: Helm) -> Iterator[Explained]:
+    """Every field of a manifest that a manifest patch set."""
+    project.compile(helm)
+    for of, layers in sorted(project.manifest_origins.items()):
+        for keys in sorted(layers.set_by, key=str):
+            item = project.patched.get(of)
+            value = None
+            if item is not None and not _left_list(keys):
+                try:
+                    value = placeholders(_at(item, keys), project.environment.secrets)
+                except (KeyError, IndexError, TypeError):
+                    value = None
+            yield Explained(of, pointer.text(keys), value, None, _origins(layers, keys), ())
+
+
+def _field(project: Project, helm: Helm, of: str, path: str) -> Explained:
+    compiled = project.compile(helm)
+    item = _object(compiled, of)
+    try:
+        keys, _ = pointer.compile_pointer(item, path)
+    except pointer.PointerError as error:
+        raise InputError(f"{of}: {error}", todo=error.todo) from None
+    at = pointer.named(item, keys)
+    sources = sources_of(project, helm, of, at)
+    return Explained(of, at, _at(item, keys), None, tuple(origin for origin, _ in sources if origin), tuple(source for _, source in sources if source))
+
+
+def _object(compiled: Compiled, of: str) -> dict[str, Any]:
+    items = {label(item): item for item in compiled.objects}
+    if of not in items:
+        raise InputError(f"no manifest is {of}{nearest(of, items)}", todo=f"there are: {', '.join(sorted(items))}")
+    return items[of]
+
+
+def sources_of(project: Project, helm: Helm, of: str, at: str) -> list[tuple[Origin | None, str]]:
+    """What set a field of a compiled manifest: (operation, value it came by). Without one, the chart's template did."""
+    found: list[tuple[Origin | None, str]] = []
+    item, layers = project.patched.get(of), project.manifest_origins.get(of)
+    if layers and item:
+        found += [(origin, "") for origin in _origins(layers, _nearest_keys(item, at))]
+    of, at = _behind(project, of, at)
+    values = project.values()
+    for chart, one in reaches(project, helm).items():
+        mine = {field: reached for (object_, field), reached in one.fields.items() if object_ == of}
+        exact = {leaf for field, reached in mine.items() if field == at or field.startswith(f"{at}/") for leaf in reached}
+        around = {leaf for field, reached in mine.items() if at.startswith(f"{field}/") for leaf in reached}
+        for leaf in sorted(exact or around, key=str):
+            source = f"{chart}:{pointer.named(values[chart], leaf)}"
+            origins = _origins(project.origins[chart], leaf)
+            found += [(origin, source) for origin in origins] or [(None, f"{source} ({DEFAULT})")]
+    return found
+
+
+def _behind(project: Project, of: str, at: str) -> tuple[str, str]:
+    """For a variable that the chart takes from a Secret of its own, that Secret's key: it is where the values arrive."""
+    item = project.patched.get(of)
+    keys = _nearest_keys(item, at) if item else ()
+    for end in range(len(keys), 0, -1):
+        here = _at(item, keys[:end])
+        reference = ((here.get("valueFrom") or {}) if isinstance(here, dict) else {}).get("secretKeyRef") or {}
+        secret = project.patched.get(f"Secret/{reference.get('name')}", {})
+        for part in ("data", "stringData"):
+            if reference.get("key") in (secret.get(part) or {}):
+                return label(secret), pointer.text((part, reference["key"]))
+    return of, at
+
+
+def _nearest_keys(item: Json, at: str) -> Keys:
+    """The path of a field in an object, or of the nearest thing around it that is there."""
+    while at:
+        try:
+            return pointer.compile_pointer(item, at)[0]
+        except pointer.PointerError:
+            at = at.rpartition("/")[0]
+    return ()
+
+
+def _origins(layers: Layers, keys: Keys) -> tuple[Origin, ...]:
+    setters = layers.origin(keys)
+    return tuple(_origin(setter, setter is setters[-1]) for setter in setters)
+
+
+def _origin(setter: Setter, in_force: bool) -> Origin:
+    return Origin(shown(setter.mark), setter.layer, setter.operation.op, setter.operation.why, in_force)
+
+
+def _at(document: Json, keys: Keys) -> Json:
+    for key in keys:
+        document = document[key]
+    return document
+
+
+def text(found: list[Explained]) -> str:
+    """Explanations as people read them."""
+    lines = []
+    for one in found:
+        default = f" (chart default: {_short(one.default)})" if one.origins and one.default is not None else ""
+        lines.append(f"{one.of}:{one.path} = {_short(one.value) if one.value is not None else '(removed or null)'}{default}")
+        for origin in reversed(one.origins):
+            why = f": {origin.why}" if origin.why else ""
+            lines.append(f"    {'set' if origin.in_force else 'shadowed'} by {origin.at} ({origin.op}, {origin.layer}){why}")
+        if not one.origins and "/" not in one.of:
+            lines.append(f"    {DEFAULT}")
+        lines += [f"    {'from' if '/' in one.of else 'reaches'} {field}" for field in one.reaches]
+    return "\n".join(lines)
+
+
+def _short(value: Json) -> str:
+    shown = documents.canonical(value)
+    return shown if len(shown) < 160 else shown[:157] + "..."

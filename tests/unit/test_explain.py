@@ -1,0 +1,133 @@
+"""Where a value comes from, and which operations have no effect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonpatch
+import pytest
+import yaml
+
+from syntho_deploy import documents, explain
+from syntho_deploy.compile import Project
+from syntho_deploy.errors import InputError
+from syntho_deploy.helm import Helm
+
+
+def _overlay(project: Path, operations: list[dict[str, Any]], file: str = "syntho-ui.values.yaml") -> None:
+    path = project / "overlays" / "local" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(operations, sort_keys=False))
+
+
+def _one(project: Path, helm: Helm, path: str) -> explain.Explained:
+    (found,) = explain.explain(Project.load(project, "local"), helm, path)
+    return found
+
+
+def test_a_value_knows_its_operation_its_default_and_its_fields(project: Path, helm: Helm) -> None:
+    _overlay(project, [{"op": "replace", "path": "/core/image/tag", "value": "2.0.0", "why": "release 2"}])
+    found = _one(project, helm, "/core/image/tag")
+    assert (found.of, found.value, found.default) == ("syntho-ui", "2.0.0", "latest")
+    (origin,) = found.origins
+    assert origin.at.endswith("overlays/local/syntho-ui.values.yaml:1:3")
+    assert (origin.layer, origin.op, origin.why, origin.in_force) == ("local", "replace", "release 2", True)
+    assert "Deployment/core:/spec/template/spec/containers/[name=core]/image" in found.reaches
+    assert "Deployment/core-worker:/spec/template/spec/containers/[name=core-worker]/image" in found.reaches
+
+
+def test_a_shadowed_operation_is_told(project: Path, helm: Helm) -> None:
+    _overlay(project, [{"op": "replace", "path": "/backend/user/email", "value": "me@example.com", "overrides": True}])
+    found = _one(project, helm, "/backend/user/email")
+    assert [origin.in_force for origin in found.origins] == [False, True]
+    assert "components/admin/" in found.origins[0].at
+
+
+def test_an_operation_above_a_value_is_its_origin(project: Path, helm: Helm) -> None:
+    found = _one(project, helm, "ray:/head/resources/limits/memory")
+    assert [origin.layer for origin in found.origins] == ["ray/head-only"]
+
+
+def test_a_value_that_nothing_set_is_the_charts(project: Path, helm: Helm) -> None:
+    found = _one(project, helm, "/core/port")
+    assert found.origins == ()
+    assert "chart default" in explain.text([found])
+
+
+def test_the_origin_of_an_item_moves_with_it(project: Path, helm: Helm) -> None:
+    name = {"name": "A", "value": "1"}
+    _overlay(project, [{"op": "add", "path": "/head/containerEnv/-", "value": name}, {"op": "add", "path": "/head/containerEnv/0", "value": {"name": "B", "value": "2"}}, ], "ray.values.yaml")
+    text = (project / "overlays/local/ray.values.yaml").read_text()
+    (project / "overlays/local/ray.values.yaml").write_text("- {op: test, path: /head/containerEnv/0/name, value: RAY_SCHEDULER_SPREAD_THRESHOLD}\n" + text)
+    found = _one(project, helm, "/head/containerEnv/[name=A]/value")
+    assert [origin.at.rpartition(":")[0].rpartition(":")[2] for origin in found.origins] == ["2"]
+
+
+def test_a_field_knows_the_patch_and_the_values_behind_it(project: Path, helm: Helm) -> None:
+    found = _one(project, helm, "Ingress/frontend-ingress:/spec/rules/0/http/paths/[path=~1api~1*]/backend/service/port/number")
+    assert found.value == 80
+    assert [origin.layer for origin in found.origins] == ["ingress/nginx"]
+    assert found.reaches == ("syntho-ui:/backend/service/port (chart default)",)
+
+
+def test_a_field_behind_a_secret_of_the_chart_knows_its_values(project: Path, helm: Helm) -> None:
+    found = _one(project, helm, "Deployment/core:/spec/template/spec/containers/[name=core]/env/[name=DATABASE_URL]")
+    assert "syntho-ui:/core/db/host (chart default)" in found.reaches
+    assert "syntho-ui:/core/db/password" in found.reaches
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/core/imag", "the nearest path is /core/image"),
+        ("Deployment/cor:/spec", 'did you mean "Deployment/core"?'),
+        ("Deployment/core:/spec/replica", "the nearest path is /spec/replicas"),
+        ("rai:/head", 'did you mean "ray"?'),
+    ],
+)
+def test_what_is_not_there_is_answered_with_the_nearest(project: Path, helm: Helm, path: str, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        explain.explain(Project.load(project, "local"), helm, path)
+    assert words in str(caught.value)
+
+
+def test_without_a_path_all_changes_are_listed_and_no_secret(project: Path, helm: Helm) -> None:
+    loaded = Project.load(project, "local")
+    found = explain.explain(loaded, helm, "")
+    assert {one.path for one in found if one.of == "syntho-ui"} >= {"/core/secret_key", "/frontend_url", "/core/ray_address"}
+    assert any(one.of == "StatefulSet/redis" for one in found)
+    assert {str(one.value) for one in found if one.path == "/core/secret_key"} == {"${secret:core.secret_key}"}
+    assert all(one.origins for one in found)
+
+
+def test_an_own_operation_without_effect_is_an_error_and_a_shared_one_a_note(project: Path, helm: Helm) -> None:
+    _overlay(project, [{"op": "replace", "path": "/backend/secret_key", "value": "x"}, {"op": "replace", "path": "/core/port", "value": 8080}])
+    (project / "overlays/components/keys/syntho-ui.values.yaml").open("a").write("- {op: replace, path: /podAnnotations, value: {a: b}}\n")
+    errors, notes = explain.dead(Project.load(project, "local"), helm)
+    assert [str(error).partition("\n")[0].partition(": ")[2] for error in errors] == [
+        "replace /backend/secret_key has no effect: the chart syntho-ui does not read it here"
+    ]
+    assert str(errors[0]).startswith(str(project / "overlays/local/syntho-ui.values.yaml:1:3"))
+    assert len(notes) == 1
+    assert "/podAnnotations has no effect" in notes[0]
+
+
+def test_the_shipped_local_environment_has_no_dead_operation_of_its_own(root: Path, helm: Helm) -> None:
+    assert explain.dead(Project.load(root, "local"), helm)[0] == []
+
+
+def test_the_plain_operations_give_the_values_with_any_rfc_6902_library(project: Path) -> None:
+    _overlay(project, [{"op": "add", "path": "/head/containerEnv/-", "value": {"name": "H", "value": "${host}"}}], "ray.values.yaml")
+    loaded = Project.load(project, "local")
+    shown = loaded.shown_values()
+    for chart, operations in loaded.shown_operations().items():
+        defaults = documents.load_chart(loaded.vendored.charts[chart] / "values.yaml")
+        assert jsonpatch.apply_patch(defaults, json.loads(json.dumps(operations))) == shown[chart]
+
+
+def test_what_is_known_of_a_chart_is_kept_by_digest(project: Path, helm: Helm) -> None:
+    loaded = Project.load(project, "local")
+    first = explain.reaches(loaded, helm)
+    assert explain.reaches(Project.load(project, "local"), Helm(Path("/nonexistent"), helm.version, helm.home)) == first
