@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ from syntho_deploy.console import command, confirm, duration, say, show, table
 
 if TYPE_CHECKING:
     from syntho_deploy.compile import Compiled, Project
+    from syntho_deploy.errors import DeployError
     from syntho_deploy.helm import Helm
+    from syntho_deploy.vendor import Vendored
 
 ROOT = Path(__file__).resolve().parent
 ENV = "the environment: a file in envs/ (invoke envs lists them)"
@@ -30,6 +33,33 @@ def _project(env: str) -> Project:
     return project
 
 
+def _projects(env: str) -> tuple[list[Project], list[DeployError]]:
+    """The projects of the environments that an option names, and the faults of those that cannot be read."""
+    from syntho_deploy.compile import Project
+    from syntho_deploy.environment import chosen
+    from syntho_deploy.errors import DeployError
+    from syntho_deploy.secrets import sources
+
+    names = chosen(ROOT, env)
+    if len(names) == 1:
+        return [_project(names[0])], []
+    checked: dict[Path, Vendored] = {}
+    projects, faults = [], []
+    for name in names:
+        try:
+            projects.append(Project.load(ROOT, name, checked))
+            sources.hide(projects[-1].environment)
+        except DeployError as error:
+            faults.append(error)
+    return projects, faults
+
+
+def _finish(faults: list[DeployError]) -> None:
+    """End with the faults of several environments, and the worst of their exit codes."""
+    if faults:
+        raise Exit("\n".join(f"error: {fault}" for fault in faults), max(fault.exit_code for fault in faults))
+
+
 def _refuse_dead(project: Project, binary: Helm) -> None:
     """Refuse an environment whose own overlay has operations without effect; a shared component may have some."""
     from syntho_deploy import explain
@@ -39,7 +69,14 @@ def _refuse_dead(project: Project, binary: Helm) -> None:
     raise_all(errors)
 
 
-@task(help={"url": "fetch from this mirror instead (also: SYNTHO_CHARTS_URL)", "update": "resolve the ref anew and write the lock", "check": "verify only", "pin": "the pin file"})
+@task(
+    help={
+        "url": "fetch from this mirror instead (also: SYNTHO_CHARTS_URL)",
+        "update": "resolve the ref anew and write the lock",
+        "check": "verify only",
+        "pin": "the pin file",
+    }
+)
 @command
 def vendor(c: Context, url: str = "", update: bool = False, check: bool = False, pin: str = "vendor/charts.yaml") -> None:
     """Fetch the pinned charts, or verify them: their bytes are the ones the lock names."""
@@ -59,7 +96,7 @@ def envs(c: Context, json: bool = False) -> None:
     rows = [
         {
             "name": item.name, "cluster": item.target.local or item.target.context, "local": bool(item.target.local),
-            "namespace": item.target.namespace, "pin": str(item.pin_file.relative_to(ROOT)), "protected": item.protected,
+            "namespace": item.target.namespace, "pin": os.path.relpath(item.pin_file, ROOT), "protected": item.protected,
         }
         for item in found
     ]  # fmt: skip
@@ -70,13 +107,22 @@ def envs(c: Context, json: bool = False) -> None:
         print(table([("ENVIRONMENT", "CLUSTER", "NAMESPACE", "PIN"), *shown]))
 
 
-@task(help={"env": ENV, "chart": "only this chart", "stage": "operations, values, rendered or compiled", "output": "write into this folder instead of stdout"})
+@task(
+    help={
+        "env": f"{ENV}; several with commas, or all",
+        "chart": "only this chart",
+        "stage": "operations, values, rendered or compiled",
+        "output": "write into this folder instead of stdout",
+    }
+)
 @command
 def template(c: Context, env: str, chart: str = "", stage: str = "compiled", output: str = "") -> None:
     """Print what would be installed: YAML that `kubectl apply` takes, without hooks and Secrets."""
     from syntho_deploy import stages
 
-    stages.template(_project(env), chart, stage, Path(output) if output else None, sys.stdout)
+    projects, faults = _projects(env)
+    faults += stages.template(projects, chart, stage, Path(output) if output else None, sys.stdout)
+    _finish(faults)
 
 
 @task(help={"env": ENV, "path": "a value (/core/image/tag), a field (Deployment/core:/spec/replicas), or nothing: all that is changed", "json": JSON})
@@ -114,7 +160,14 @@ def tools(c: Context, provision: str = "", json: bool = False) -> None:
     if json:
         show(rows)
     else:
-        print(table([("TOOL", "VERSION", "FROM", "PATH, OR HOW IT WILL COME"), *((r["name"], r["version"], r["from"] or "-", r["path"] or r["why"]) for r in rows)]))
+        print(
+            table(
+                [
+                    ("TOOL", "VERSION", "FROM", "PATH, OR HOW IT WILL COME"),
+                    *((r["name"], r["version"], r["from"] or "-", r["path"] or r["why"]) for r in rows),
+                ]
+            )
+        )
 
 
 @task(help={"env": ENV, "create": "create it, or start it", "delete": "delete it, with all in it", "status": "the default", "json": JSON})
@@ -129,7 +182,9 @@ def cluster(c: Context, env: str = "local", create: bool = False, delete: bool =
         raise InputError("choose one of --create, --delete and --status")
     environment = load_environment(ROOT, env)
     if not environment.target.local:
-        raise InputError(f"{env} uses the context {environment.target.context}, not a cluster of this machine", environment.marks.get("cluster.context"))
+        raise InputError(
+            f"{env} uses the context {environment.target.context}, not a cluster of this machine", environment.marks.get("cluster.context")
+        )
     if create:
         local.create(environment.target.local, say)
     if delete:
@@ -174,7 +229,14 @@ def plan(c: Context, env: str, out: str = "", json: bool = False) -> None:
             "stay": "when it does not get healthy, leave it so instead of going back", "reason": "kept in the history"})  # fmt: skip
 @command
 def deploy(
-    c: Context, env: str, timeout: str = "15m", yes: str = "", plan: str = "", force_conflicts: bool = False, stay: bool = False, reason: str = "deploy"
+    c: Context,
+    env: str,
+    timeout: str = "15m",
+    yes: str = "",
+    plan: str = "",
+    force_conflicts: bool = False,
+    stay: bool = False,
+    reason: str = "deploy",
 ) -> None:
     """Install or upgrade both charts, wait until all is ready, verify and record it. Unhealthy, it goes back to the last good state."""
     from syntho_deploy import helm, release
@@ -300,7 +362,14 @@ def _status(env: str, json: bool, only_faults: bool) -> None:
         raise Exit(code=5)
 
 
-@task(help={"env": ENV, "delete-data": "also delete the volumes and the secrets, for good", "timeout": "90s, 15m, 1h", "yes": "the environment's name, to confirm"})
+@task(
+    help={
+        "env": ENV,
+        "delete-data": "also delete the volumes and the secrets, for good",
+        "timeout": "90s, 15m, 1h",
+        "yes": "the environment's name, to confirm",
+    }
+)
 @command
 def undeploy(c: Context, env: str, delete_data: bool = False, timeout: str = "10m", yes: str = "") -> None:
     """Uninstall both releases. Volumes and secrets stay, and the next deploy finds them again, unless --delete-data."""

@@ -6,8 +6,9 @@ the same bytes, and installing it is no second render.
 
 from __future__ import annotations
 
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from syntho_deploy import documents
 from syntho_deploy.documents import Json
 from syntho_deploy.environment import Environment, Release, Roles, load_environment, load_roles
 from syntho_deploy.errors import InputError, InputErrors, Mark, nearest, raise_all
-from syntho_deploy.helm import Helm
+from syntho_deploy.helm import Helm, api_versions, crds, flatten, has_subcharts
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.layers import Layer, layers
 from syntho_deploy.overlays.patch import Layers, ManifestPatch, apply, load_manifest_patches, load_values_patch
@@ -27,23 +28,62 @@ from syntho_deploy.vendor import Pin, Vendored, load_pin, vendored
 KEEP = "helm.sh/resource-policy"
 HOOK = "helm.sh/hook"
 CLUSTER_SCOPED = frozenset(
-    """APIService ClusterRole ClusterRoleBinding CustomResourceDefinition IngressClass MutatingWebhookConfiguration Namespace Node
-    PersistentVolume PriorityClass RuntimeClass StorageClass ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding
-    ValidatingWebhookConfiguration VolumeAttachment CSIDriver CSINode""".split()
+    [
+        "APIService",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "CustomResourceDefinition",
+        "IngressClass",
+        "MutatingWebhookConfiguration",
+        "Namespace",
+        "Node",
+        "PersistentVolume",
+        "PriorityClass",
+        "RuntimeClass",
+        "StorageClass",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+        "ValidatingWebhookConfiguration",
+        "VolumeAttachment",
+        "CSIDriver",
+        "CSINode",
+    ]
 )
 INSTALL_ORDER = {
     kind: place
     for place, kind in enumerate(
-        """Namespace NetworkPolicy ResourceQuota LimitRange PodDisruptionBudget ServiceAccount Secret ConfigMap StorageClass PersistentVolume
-        PersistentVolumeClaim ClusterRole ClusterRoleBinding Role RoleBinding Service DaemonSet Pod Deployment StatefulSet Job CronJob
-        Ingress""".split()
+        [
+            "Namespace",
+            "NetworkPolicy",
+            "ResourceQuota",
+            "LimitRange",
+            "PodDisruptionBudget",
+            "ServiceAccount",
+            "Secret",
+            "ConfigMap",
+            "StorageClass",
+            "PersistentVolume",
+            "PersistentVolumeClaim",
+            "ClusterRole",
+            "ClusterRoleBinding",
+            "Role",
+            "RoleBinding",
+            "Service",
+            "DaemonSet",
+            "Pod",
+            "Deployment",
+            "StatefulSet",
+            "Job",
+            "CronJob",
+            "Ingress",
+        ]
     )
 }
 
 
 @dataclass(frozen=True)
 class CompiledChart:
-    """One chart, frozen. manifests: file name to object; digest: sha256 over the sorted names and contents."""
+    """One chart, frozen. manifests: file name to object; texts: file name to its YAML; digest: sha256 over the sorted names and texts."""
 
     release: Release
     namespace: str
@@ -51,6 +91,7 @@ class CompiledChart:
     version: str
     app_version: str
     manifests: dict[str, dict[str, Json]]
+    texts: dict[str, str]
     digest: str
     values: Json
     provenance: dict[str, Json]
@@ -60,7 +101,20 @@ class CompiledChart:
     @property
     def objects(self) -> list[dict[str, Json]]:
         """The manifests in the order in which they can be created."""
-        return sorted(self.manifests.values(), key=lambda item: (INSTALL_ORDER.get(item["kind"], 99), item["kind"], item["metadata"]["name"]))
+        return [self.manifests[name] for name in self._order]
+
+    @property
+    def stream(self) -> str:
+        """The manifests as one stream of YAML, in that order."""
+        return "".join(f"---\n{self.texts[name]}" for name in self._order)
+
+    @property
+    def _order(self) -> list[str]:
+        def place(name: str) -> tuple[int, str, str]:
+            item = self.manifests[name]
+            return INSTALL_ORDER.get(item["kind"], 99), item["kind"], item["metadata"]["name"]
+
+        return sorted(self.manifests, key=place)
 
     @cached_property
     def files(self) -> dict[str, str]:
@@ -79,7 +133,7 @@ class CompiledChart:
             "values.yaml": documents.dump(self.values),
             "provenance.yaml": documents.dump(self.provenance),
             "templates/manifests.yaml": guard + include,
-            **{f"manifests/{name}": documents.dump(item) for name, item in self.manifests.items()},
+            **{f"manifests/{name}": text for name, text in self.texts.items()},
         }
 
     def write(self, folder: Path) -> Path:
@@ -133,15 +187,20 @@ class Project:
     _open: list[str] = field(default_factory=list)
 
     @classmethod
-    def load(cls, root: Path, name: str) -> Project:
-        """Read environment, pin, roles and layers, and check the vendored charts. Raises `InputError`."""
+    def load(cls, root: Path, name: str, checked: dict[Path, Vendored] | None = None) -> Project:
+        """Read environment, pin, roles and layers, and check the vendored charts. Raises `InputError`.
+
+        checked: the charts that this run has checked already, by pin file; added to.
+        """
         environment = load_environment(root, name)
         pin = load_pin(root, environment.pin_file)
         roles = load_roles(root, pin.overlays, environment)
         charts = {release.chart for release in roles.releases}
         for chart in pin.charts:
             if chart not in charts:
-                raise InputError(f'no release is of the chart "{chart}"', roles.marks.get("releases", roles.file), f"name it under releases in {roles.file.name}")
+                raise InputError(
+                    f'no release is of the chart "{chart}"', roles.marks.get("releases", roles.file), f"name it under releases in {roles.file.name}"
+                )
         for release in roles.releases:
             if release.chart not in pin.charts:
                 raise InputError(f'the release "{release.key}" is of the chart "{release.chart}", which the pin does not have', roles.file)
@@ -149,7 +208,11 @@ class Project:
         for variable in environment.vars:
             if variable in reserved:
                 raise InputError(f'the variable "{variable}" is a derived one and cannot be set', environment.marks.get("vars"), "use another name")
-        return cls(environment, pin, vendored(root, pin), roles, layers(environment, pin.overlays, pin.charts))
+        charts_on_disk = checked.get(pin.path) if checked else None
+        charts_on_disk = charts_on_disk or _flattened(root, vendored(root, pin))
+        if checked is not None:
+            checked[pin.path] = charts_on_disk
+        return cls(environment, pin, charts_on_disk, roles, layers(environment, pin.overlays, pin.charts))
 
     def lookup(self, name: str, where: Mark) -> Json:
         """The value of a variable. Raises `InputError` for an unknown one, with the nearest."""
@@ -248,7 +311,15 @@ class Project:
 
     def _render(self, helm: Helm, chart: str, values: Json) -> str:
         release, target = self.roles.release_of(chart).name, self.environment.target
-        parts = (helm.version, self.vendored.lock.charts[chart].sha256, documents.canonical(values), release, target.namespace, target.kubernetes)
+        parts: tuple[str, ...] = (
+            helm.version,
+            self.vendored.lock.charts[chart].sha256,
+            documents.canonical(values),
+            release,
+            target.namespace,
+            target.kubernetes,
+        )
+        parts += tuple(api_versions(target.kubernetes))
         cached = self.environment.root / ".cache" / "renders" / documents.sha256(*parts)[:32]
         if cached.is_file():
             return cached.read_text(encoding="utf-8")
@@ -303,7 +374,9 @@ class Project:
                 errors.append(InputError(f'nothing uses the secret "{name}"', mark, f"put ${{secret:{name}}} into an overlay, or remove it here"))
             elif name not in found:
                 mark = self.secret_marks[name]
-                errors.append(InputError(f'the secret "{name}" reaches no manifest: the chart does not read this value', mark, "remove the operation"))
+                errors.append(
+                    InputError(f'the secret "{name}" reaches no manifest: the chart does not read this value', mark, "remove the operation")
+                )
         raise_all(errors)
 
     def _patched(self, chart: str, items: list[dict[str, Json]], errors: list[InputError]) -> list[dict[str, Json]]:
@@ -371,15 +444,16 @@ class Project:
                 raise InputError(f"the chart {chart} renders twice: {label(item)}")
             manifests[f"{name}.yaml"] = item
         manifests = dict(sorted(manifests.items()))
-        digest = documents.sha256(*(part for name, item in manifests.items() for part in (name, documents.dump(item))))
+        texts = {name: documents.dump(item) for name, item in manifests.items()}
+        digest = documents.sha256(*(part for one in texts.items() for part in one))
         folder, lock = self.vendored.charts[chart], self.vendored.lock
         described = documents.load_chart(folder / "Chart.yaml")
         version = str(described["version"])
         return CompiledChart(
             release, target.namespace, str(described["name"]),
             f"{version}{'.' if '+' in version else '+'}{lock.commit[:12]}.{digest[:12]}", str(described.get("appVersion") or ""),
-            manifests, digest, self.shown_values()[chart], self._provenance(chart, digest), hooks,
-            tuple(sorted((folder / "crds").glob("*.yaml"))),
+            manifests, texts, digest, self.shown_values()[chart], self._provenance(chart, digest), hooks,
+            _crds(folder),
         )  # fmt: skip
 
     def _provenance(self, chart: str, digest: str) -> dict[str, Json]:
@@ -390,6 +464,31 @@ class Project:
             "layers": [layer.name for layer in self.layers],
             "digest": digest,
         }
+
+
+def _flattened(root: Path, found: Vendored) -> Vendored:
+    """The vendored charts, with one that has subcharts replaced by its flat copy, kept in `.cache/charts` by the digest of the original."""
+    charts = dict(found.charts)
+    for name, folder in found.charts.items():
+        if not has_subcharts(folder):
+            continue
+        home = root / ".cache" / "charts" / found.lock.charts[name].sha256[:32]
+        if not home.is_dir():
+            home.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=home.parent, prefix=".making-") as made:
+                flatten(folder, Path(made) / "it" / name)
+                try:
+                    (Path(made) / "it").rename(home)
+                except OSError:
+                    if not home.is_dir():  # else another run was faster
+                        raise
+        charts[name] = home / name
+    return replace(found, charts=charts)
+
+
+def _crds(chart: Path) -> tuple[Path, ...]:
+    """The CRD files of a chart and of its subcharts, one of each content."""
+    return tuple({documents.sha256(path.read_bytes()): path for path in reversed(list(crds(chart)))}.values())[::-1]
 
 
 def _refuse_twins(charts: dict[str, CompiledChart]) -> None:

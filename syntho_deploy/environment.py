@@ -16,7 +16,9 @@ SECRET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 VERSION = re.compile(r"1\.[0-9]{1,3}(\.[0-9]{1,3})?")
 RELEASE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?")  # Helm's limit is 53
 DEFAULT_KUBERNETES = "1.31"
-GENERATORS = ("fernet", "password", "token")
+GENERATORS = ("django", "fernet", "password", "token")
+CHECKS = ("fernet",)
+SOURCES = ("generate", "env", "file", "command", "kubernetes")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class Target:
 class SecretSpec:
     """Where a secret's value comes from.
 
-    generate: one of `GENERATORS`; env: the variable's name; file: a path. Exactly one of the three is set.
+    generate: one of `GENERATORS`; env: the variable's name; file: a path; command: an argv list that prints it; kubernetes: a
+    Secret of the namespace and a key of it, referred to in place. Exactly one of these is set.
+    length: of a generated password; generation: bumped by a rotation, and with it the key that the value has.
     A registry's credentials have a `server` beside it, and a `username` (a text, or `username_env`: a variable's name).
     """
 
@@ -48,6 +52,24 @@ class SecretSpec:
     username: str = ""
     username_env: str = ""
     object_name: str = ""
+    command: tuple[str, ...] = ()
+    kubernetes: tuple[str, str] | None = None
+    length: int = 32
+    generation: int = 1
+
+    @property
+    def source(self) -> str:
+        """The source as people read it, without a value."""
+        if self.kubernetes:
+            return f"kubernetes {self.kubernetes[0]}/{self.kubernetes[1]}"
+        if self.command:
+            return f"command {self.command[0]}"
+        return f"generate {self.generate}" if self.generate else f"env {self.env}" if self.env else f"file {self.file}"
+
+    @property
+    def key(self) -> str:
+        """The key of the environment's Secret that holds the value: a new one for each generation, so that none is ever changed."""
+        return self.name if self.generation == 1 else f"{self.name}.{self.generation}"
 
 
 @dataclass(frozen=True)
@@ -83,12 +105,14 @@ class Release:
 class Roles:
     """What values mean: `releases`, the name of the Secret that holds an environment's secrets, and derived variables.
 
+    checks: secret to what its value must be (`CHECKS`);
     derived: variable name to a template over variables and `${role:<name>}`; values: role name to (chart, pointer).
     """
 
     file: Path
     releases: tuple[Release, ...]
     secret: str
+    checks: dict[str, str]
     derived: dict[str, str]
     values: dict[str, tuple[str, str]]
     marks: dict[str, Mark] = field(default_factory=dict)
@@ -103,6 +127,23 @@ def names(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / "envs").glob("*.yaml"))
 
 
+def chosen(root: Path, text: str) -> list[str]:
+    """The environments that an option names: one, several with commas between, or `all`. Raises `InputError` for an unknown one."""
+    known = names(root)
+    if text == "all":
+        if not known:
+            raise InputError("there are no environments", root / "envs", "invoke new-env --env=NAME writes one")
+        return known
+    wanted = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    raise_all([_unknown(name, known) for name in wanted if name not in known])
+    return wanted
+
+
+def _unknown(name: str, known: list[str]) -> InputError:
+    listed = ", ".join(known) or "none"
+    return InputError(f'there is no environment "{name}"{nearest(name, known)}', todo=f"environments: {listed}; a new one is a file in envs/")
+
+
 def load_environment(root: Path, name: str) -> Environment:
     """Read `envs/<name>.yaml` under `root`.
 
@@ -111,8 +152,7 @@ def load_environment(root: Path, name: str) -> Environment:
     file = root / "envs" / f"{name}.yaml"
     known = names(root)
     if name not in known:
-        listed = ", ".join(known) or "none"
-        raise InputError(f'there is no environment "{name}"{nearest(name, known)}', todo=f"environments: {listed}; a new one is a file in envs/")
+        raise _unknown(name, known)
     document = load(file)
     errors: list[InputError] = []
     top = Section(document, (), errors)
@@ -178,9 +218,9 @@ def _target(cluster: Section) -> Target:
 def _secret(name: str, section: Section) -> SecretSpec:
     if not SECRET_NAME.fullmatch(name):
         section.fault(f'"{name}" is no name for a secret', todo="letters, digits, dots, dashes and underscores: it becomes a key of a Secret")
-    sources = [key for key in ("generate", "env", "file") if section.data.get(key)]
+    sources = [key for key in SOURCES if section.data.get(key)]
     if len(sources) != 1:
-        section.fault(f'the secret "{name}" needs one source, not {len(sources)}', todo="one of generate, env, file")
+        section.fault(f'the secret "{name}" needs one source, not {len(sources)}', todo=f"one of {', '.join(SOURCES)}")
     server = section.get("server", str, "")
     username = section.get("username", str, "")
     object_name = section.get("name", str, "")
@@ -198,8 +238,19 @@ def _secret(name: str, section: Section) -> SecretSpec:
         section.fault('"username" and "name" belong to registry credentials, which need "server"', todo="add server: <registry's host>")
     if server and bool(username_env) == bool(username):
         section.fault("registry credentials need one username", todo="username: NAME, or env: {username: VARIABLE, password: VARIABLE}")
+    command = tuple(section.texts("command"))
+    reference = section.section("kubernetes")
+    place = (reference.need("secret", str, ""), reference.need("key", str, "")) if section.data.get("kubernetes") else None
+    reference.done()
+    if place and server:
+        section.fault("registry credentials cannot be a reference", "kubernetes", todo="name that Secret in the overlays, and remove this")
+    length, generation = section.get("length", int, 32), section.get("generation", int, 1)
+    if "length" in section and (generate != "password" or not 8 <= length <= 256):
+        section.fault('"length" belongs to a generated password, and is 8 to 256', "length")
+    if generation < 1 or (generation > 1 and place):
+        section.fault('"generation" is 1 or more, and nothing for a Secret that is referred to', "generation")
     section.done()
-    return SecretSpec(name, section.mark(), generate, env, file, server, username, username_env, object_name)
+    return SecretSpec(name, section.mark(), generate, env, file, server, username, username_env, object_name, command, place, length, generation)
 
 
 def load_roles(root: Path, overlays: tuple[str, ...], environment: Environment) -> Roles:
@@ -231,8 +282,13 @@ def load_roles(root: Path, overlays: tuple[str, ...], environment: Environment) 
     derived = top.section("derived")
     templates = {key: derived.get(key, str, "") for key in derived.data}
     secret = top.need("secret", str, "")
+    checks = top.section("checks")
+    kinds = {key: checks.get(key, str, "") for key in checks.data}
+    for key, kind in kinds.items():
+        if kind not in CHECKS:
+            checks.fault(f'"{kind}" is no check{nearest(kind, CHECKS)}', key, todo=f"one of {', '.join(CHECKS)}")
     top.done()
     raise_all(errors)
     marks = {f"derived.{key}": document.mark("derived", key) for key in templates} | {"secret": document.mark("secret")}
     marks |= {f"values.{key}": document.mark("values", key) for key in values}
-    return Roles(file, tuple(releases), secret, templates, values, marks)
+    return Roles(file, tuple(releases), secret, kinds, templates, values, marks)

@@ -106,7 +106,9 @@ def explain(project: Project, helm: Helm, path: str) -> list[Explained]:
     if "/" in of:
         return [_field(project, helm, of, inner)]
     if of and of not in project.pin.charts:
-        raise InputError(f'there is no chart "{of}"{nearest(of, project.pin.charts)}', todo=f"charts: {', '.join(project.pin.charts)}; or write Kind/name:/path")
+        raise InputError(
+            f'there is no chart "{of}"{nearest(of, project.pin.charts)}', todo=f"charts: {', '.join(project.pin.charts)}; or write Kind/name:/path"
+        )
     charts = [of] if of else list(project.pin.charts)
     if not inner:
         return [one for chart in charts for one in _changed(project, chart)] + ([] if of else list(_patched(project, helm)))
@@ -177,7 +179,9 @@ def _field(project: Project, helm: Helm, of: str, path: str) -> Explained:
         raise InputError(f"{of}: {error}", todo=error.todo) from None
     at = pointer.named(item, keys)
     sources = sources_of(project, helm, of, at)
-    return Explained(of, at, _at(item, keys), None, tuple(origin for origin, _ in sources if origin), tuple(source for _, source in sources if source))
+    return Explained(
+        of, at, _at(item, keys), None, tuple(origin for origin, _ in sources if origin), tuple(source for _, source in sources if source)
+    )
 
 
 def _object(compiled: Compiled, of: str) -> dict[str, Any]:

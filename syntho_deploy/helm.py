@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tarfile
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from syntho_deploy import process
-from syntho_deploy.documents import Json, canonical, load_chart
+from syntho_deploy.documents import Json, canonical, load_chart, write
 from syntho_deploy.errors import DeployError, InputError, LockedError, NotHealthyError, PreflightError
 
 RENDER_TIMEOUT = 60.0
@@ -23,7 +24,7 @@ HISTORY_MAX = 10
 # What helm says (both majors, case-insensitive), the error that it is, and what to do.
 FAILURES: list[tuple[str, type[DeployError], str]] = [
     (r"another operation \(install/upgrade/rollback\) is in progress|release: already exists|encountered \d+ deletion errors", LockedError,
-     "wait for it; if its process was killed: helm rollback {release} -n {namespace} (to a good revision, named), or delete its pending release Secret"),
+     "wait for it; if its process was killed, delete the Secret of its pending revision: helm history {release} -n {namespace}"),
     (r"conflict occurred while applying|apply failed with \d+ conflict", PreflightError,
      "another tool owns these fields: undo its change, or take it into an overlay"),
     (r"kubernetes cluster unreachable", PreflightError, "check the context, the network and the credentials"),
@@ -35,6 +36,146 @@ FAILURES: list[tuple[str, type[DeployError], str]] = [
     (r"is forbidden", PreflightError, "the account lacks a permission that this release needs"),
     (r"exceeded quota|denied the request", PreflightError, "the namespace does not allow this object"),
 ]  # fmt: skip
+
+# What the API server of each minor version serves unless told otherwise: group/version, 1.x from, 1.x in which it is gone, kinds.
+# Helm without a cluster knows groups and versions, those long gone too, but no kinds, which charts ask for.
+# https://kubernetes.io/docs/reference/using-api/deprecation-guide/
+APIS = """
+v1 0 - Binding ConfigMap Endpoints Event LimitRange Namespace Node PersistentVolume PersistentVolumeClaim Pod PodTemplate
+v1 0 - ReplicationController ResourceQuota Secret Service ServiceAccount
+admissionregistration.k8s.io/v1 16 - MutatingWebhookConfiguration ValidatingWebhookConfiguration
+admissionregistration.k8s.io/v1 30 - ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding
+admissionregistration.k8s.io/v1 36 - MutatingAdmissionPolicy MutatingAdmissionPolicyBinding
+admissionregistration.k8s.io/v1beta1 9 22 MutatingWebhookConfiguration ValidatingWebhookConfiguration
+apiextensions.k8s.io/v1 16 - CustomResourceDefinition
+apiextensions.k8s.io/v1beta1 7 22 CustomResourceDefinition
+apiregistration.k8s.io/v1 10 - APIService
+apiregistration.k8s.io/v1beta1 7 22 APIService
+apps/v1 9 - ControllerRevision DaemonSet Deployment ReplicaSet StatefulSet
+apps/v1beta1 6 16 ControllerRevision Deployment StatefulSet
+apps/v1beta2 8 16 ControllerRevision DaemonSet Deployment ReplicaSet StatefulSet
+autoscaling/v1 2 - HorizontalPodAutoscaler
+autoscaling/v2 23 - HorizontalPodAutoscaler
+autoscaling/v2beta1 8 25 HorizontalPodAutoscaler
+autoscaling/v2beta2 12 26 HorizontalPodAutoscaler
+batch/v1 2 - Job
+batch/v1 21 - CronJob
+batch/v1beta1 8 25 CronJob
+certificates.k8s.io/v1 19 - CertificateSigningRequest
+certificates.k8s.io/v1beta1 4 22 CertificateSigningRequest
+coordination.k8s.io/v1 14 - Lease
+coordination.k8s.io/v1beta1 12 22 Lease
+discovery.k8s.io/v1 21 - EndpointSlice
+discovery.k8s.io/v1beta1 17 25 EndpointSlice
+events.k8s.io/v1 19 - Event
+events.k8s.io/v1beta1 8 25 Event
+extensions/v1beta1 1 16 DaemonSet Deployment NetworkPolicy PodSecurityPolicy ReplicaSet
+extensions/v1beta1 1 22 Ingress
+flowcontrol.apiserver.k8s.io/v1 29 - FlowSchema PriorityLevelConfiguration
+flowcontrol.apiserver.k8s.io/v1beta1 20 26 FlowSchema PriorityLevelConfiguration
+flowcontrol.apiserver.k8s.io/v1beta2 23 29 FlowSchema PriorityLevelConfiguration
+flowcontrol.apiserver.k8s.io/v1beta3 26 32 FlowSchema PriorityLevelConfiguration
+networking.k8s.io/v1 7 - NetworkPolicy
+networking.k8s.io/v1 19 - Ingress IngressClass
+networking.k8s.io/v1 33 - IPAddress ServiceCIDR
+networking.k8s.io/v1beta1 14 22 Ingress
+networking.k8s.io/v1beta1 18 22 IngressClass
+node.k8s.io/v1 20 - RuntimeClass
+node.k8s.io/v1beta1 14 25 RuntimeClass
+policy/v1 21 - PodDisruptionBudget
+policy/v1beta1 5 25 PodDisruptionBudget
+policy/v1beta1 10 25 PodSecurityPolicy
+rbac.authorization.k8s.io/v1 8 - ClusterRole ClusterRoleBinding Role RoleBinding
+rbac.authorization.k8s.io/v1beta1 6 22 ClusterRole ClusterRoleBinding Role RoleBinding
+resource.k8s.io/v1 34 - DeviceClass ResourceClaim ResourceClaimTemplate ResourceSlice
+scheduling.k8s.io/v1 14 - PriorityClass
+scheduling.k8s.io/v1beta1 11 22 PriorityClass
+storage.k8s.io/v1 6 - StorageClass
+storage.k8s.io/v1 13 - VolumeAttachment
+storage.k8s.io/v1 17 - CSINode
+storage.k8s.io/v1 18 - CSIDriver
+storage.k8s.io/v1 24 - CSIStorageCapacity
+storage.k8s.io/v1 34 - VolumeAttributesClass
+storage.k8s.io/v1beta1 4 22 StorageClass
+storage.k8s.io/v1beta1 10 22 VolumeAttachment
+storage.k8s.io/v1beta1 14 22 CSIDriver CSINode
+storage.k8s.io/v1beta1 21 27 CSIStorageCapacity
+"""
+
+
+def api_versions(kubernetes: str) -> list[str]:
+    """The `group/version/Kind` that a Kubernetes version has, as charts ask for them (`.Capabilities.APIVersions.Has`)."""
+    minor = int(kubernetes.split(".")[1])
+    rows = (line.split() for line in APIS.strip().splitlines())
+    return [f"{api}/{kind}" for api, first, gone, *kinds in rows if int(first) <= minor and (gone == "-" or minor < int(gone)) for kind in kinds]
+
+
+def has_subcharts(chart: Path) -> bool:
+    """Does a chart bring others in its folder?"""
+    return (chart / "charts").is_dir()
+
+
+def flatten(chart: Path, copy: Path) -> None:
+    """Copy a chart so that it renders the same, with every subchart a folder and all default values in its own values.yaml.
+
+    Helm merges a subchart's defaults back under whatever its parent says, so that a patch could not remove one; and where the
+    parent says null, Helm 3 removes the default and Helm 4 keeps it. Raises `InputError` when a subchart is no chart.
+    """
+    shutil.copytree(chart, copy, copy_function=shutil.copy)
+    write(copy / "values.yaml", canonical(_flat_values(copy)))
+
+
+def _flat_values(chart: Path) -> Json:
+    values = load_chart(chart / "values.yaml") if (chart / "values.yaml").is_file() else {}
+    described = load_chart(chart / "Chart.yaml")
+    for archive in sorted((chart / "charts").glob("*.tgz")):
+        _unpack(archive, archive.with_suffix(""))
+        archive.unlink()
+    for folder in sorted(path.parent for path in (chart / "charts").glob("*/Chart.yaml")):
+        defaults = _flat_values(folder)
+        write(folder / "values.yaml", "{}\n")
+        name = load_chart(folder / "Chart.yaml").get("name")
+        used_as = [entry.get("alias") or name for entry in described.get("dependencies") or [] if entry.get("name") == name]
+        for key in used_as or [name]:
+            values = {**(values or {}), key: _over(defaults, (values or {}).get(key, {}))}
+    return values
+
+
+def _over(defaults: Json, values: Json) -> Json:
+    """Values over a subchart's defaults: null removes one."""
+    if not isinstance(defaults, dict) or not isinstance(values, dict):
+        return values
+    merged = defaults | {key: _over(defaults[key], value) if key in defaults else value for key, value in values.items()}
+    return {key: value for key, value in merged.items() if value is not None or defaults.get(key) is None}
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack the chart in an archive, whose files are all in one folder of any name."""
+    try:
+        with tarfile.open(archive) as packed:
+            for member in packed:
+                inner = Path(member.name).parts[1:]
+                content = packed.extractfile(member) if member.isfile() and inner and ".." not in inner else None
+                if content:
+                    path = folder.joinpath(*inner)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(content.read())
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise InputError(f"the subchart {archive.name} cannot be unpacked: {error}", archive) from None
+    if not (folder / "Chart.yaml").is_file():
+        raise InputError(f"the subchart {archive.name} has no Chart.yaml", archive)
+
+
+def crds(chart: Path) -> Iterator[Path]:
+    """The files with CRDs of a chart and of its subcharts, which must be folders."""
+    yield from sorted(path for path in (chart / "crds").rglob("*") if path.suffix in (".yaml", ".yml", ".json"))
+    for folder in sorted(path.parent for path in (chart / "charts").glob("*/Chart.yaml")):
+        yield from crds(folder)
+
+
+def _left_out(at: str, names: list[str]) -> set[str]:
+    """What a render does not need: the CRDs of a chart and of its subcharts, which helm would read, and NOTES.txt."""
+    return ({"crds"} if "Chart.yaml" in names else set()) | {"NOTES.txt"} & set(names)
 
 
 @dataclass(frozen=True)
@@ -50,6 +191,7 @@ class Helm:
         ours = {name: "" for name in os.environ if name.startswith("HELM_")}
         ours |= {f"HELM_{kind}_HOME": str(self.home / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}
         ours |= {"HELM_PLUGINS": str(self.home / "plugins"), "NO_COLOR": "1", "GOGC": "400"}
+        ours["KUBECACHEDIR"] = str(self.home / "discovery")
         ours["KUBECONFIG"] = kubeconfig or os.devnull
         return ours
 
@@ -61,11 +203,9 @@ class Helm:
         """
         with tempfile.TemporaryDirectory(prefix="syntho-") as folder:
             copy = Path(folder) / chart.name
-            shutil.copytree(chart, copy, ignore=lambda at, names: {"crds", "NOTES.txt", "values.yaml"} & set(names))
+            shutil.copytree(chart, copy, ignore=_left_out, copy_function=shutil.copy)
             (copy / "values.yaml").write_text(canonical(values), encoding="utf-8")
-            version = kubernetes if kubernetes.count(".") == 2 else f"{kubernetes}.0"
-            argv = [str(self.path), "template", release, str(copy), "--namespace", namespace, "--kube-version", version]
-            result = process.run(argv, timeout=RENDER_TIMEOUT, env=self.environment(""), check=False, raw=True)
+            result = self._template(copy, release, namespace, kubernetes)
         if result.code:
             text = re.sub(re.escape(folder) + "/", "", _error_line(result.stderr))
             raise InputError(f"the chart {chart.name} does not render with these values: {text}", todo="invoke template --stage=values shows them")
@@ -100,7 +240,7 @@ class Helm:
         return results
 
     def _variant(self, chart: Path, copy: Path, values: Json) -> None:
-        shutil.copytree(chart, copy, ignore=lambda at, names: {"crds", "NOTES.txt"} & set(names), copy_function=shutil.copy)
+        shutil.copytree(chart, copy, ignore=_left_out, copy_function=shutil.copy)
         described = load_chart(chart / "Chart.yaml")
         (copy / "Chart.yaml").write_text(canonical({**described, "name": copy.name}), encoding="utf-8")
         (copy / "values.yaml").write_text(canonical(values), encoding="utf-8")
@@ -108,6 +248,7 @@ class Helm:
     def _template(self, chart: Path, release: str, namespace: str, kubernetes: str) -> process.Result:
         version = kubernetes if kubernetes.count(".") == 2 else f"{kubernetes}.0"
         argv = [str(self.path), "template", release, str(chart), "--namespace", namespace, "--kube-version", version]
+        argv += ["--api-versions", ",".join(api_versions(kubernetes))]
         return process.run(argv, timeout=RENDER_TIMEOUT, env=self.environment(""), check=False, raw=True)
 
     def upgrade(self, chart: Path, release: str, namespace: str, kubeconfig: str, context: str, timeout: float, force: bool = False) -> None:

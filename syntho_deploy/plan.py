@@ -24,7 +24,16 @@ from syntho_deploy.errors import InputError, LockedError, PreflightError
 from syntho_deploy.secrets import store
 from syntho_deploy.secrets.sentinels import label
 
-CREATE, UPDATE, DELETE, REPLACE, KEPT, UNCHANGED, CONFLICT, REFUSED = "create update delete replace keep unchanged conflict refused".split()
+CREATE, UPDATE, DELETE, REPLACE, KEPT, UNCHANGED, CONFLICT, REFUSED = [
+    "create",
+    "update",
+    "delete",
+    "replace",
+    "keep",
+    "unchanged",
+    "conflict",
+    "refused",
+]
 SIGNS = {CREATE: "+", UPDATE: "~", DELETE: "-", REPLACE: "!", KEPT: "=", CONFLICT: "x", REFUSED: "x"}
 STAYS = ("PersistentVolumeClaim", "Secret")  # what leaves a release and is kept on the cluster
 REPLACEABLE = ("Deployment",)  # an immutable field of anything else needs a person: it holds data, or a name others know
@@ -108,10 +117,16 @@ def make(client: Client, compiled: Compiled) -> Plan:
 def _refuse_pending(releases: Iterable[Stored], namespace: str) -> None:
     for release in releases:
         if release.status == "uninstalling":
-            raise LockedError(f"the release {release.name} is being uninstalled, or that was interrupted", todo="run invoke undeploy again, then deploy")
+            raise LockedError(
+                f"the release {release.name} is being uninstalled, or that was interrupted", todo="run invoke undeploy again, then deploy"
+            )
         if release.status.startswith("pending"):
-            todo = f"wait for it; if its process was killed: kubectl -n {namespace} delete secret sh.helm.release.v1.{release.name}.v{release.revision}"
-            raise LockedError(f"the release {release.name} is {release.status} since {release.updated}: another process is at it, or was killed", todo=todo)
+            todo = (
+                f"wait for it; if its process was killed: kubectl -n {namespace} delete secret sh.helm.release.v1.{release.name}.v{release.revision}"
+            )
+            raise LockedError(
+                f"the release {release.name} is {release.status} since {release.updated}: another process is at it, or was killed", todo=todo
+            )
 
 
 def add_origins(plan: Plan, sources: Callable[[str, str], list[tuple[Any, str]]]) -> None:
@@ -190,7 +205,13 @@ def _leaving(name: str, chart: CompiledChart, old: list[Object], live: Live) -> 
             continue
         present = _live_of(item, live) or {}
         keep = item["kind"] in STAYS or (present["metadata"].get("annotations") or {}).get(KEEP) == "keep"
-        pods = tuple(sorted(pod["metadata"]["name"] for pod in live.pods() if "selector" in item.get("spec", {}) and item["kind"] != "Service" and _selects(present, pod)))
+        pods = tuple(
+            sorted(
+                pod["metadata"]["name"]
+                for pod in live.pods()
+                if "selector" in item.get("spec", {}) and item["kind"] != "Service" and _selects(present, pod)
+            )
+        )
         reason = "it leaves the release and stays on the cluster" if keep else ""
         found.append(ObjectPlan(KEPT if keep else DELETE, name, item["kind"], item["metadata"]["name"], reason=reason, pods=() if keep else pods))
     return found
@@ -238,12 +259,22 @@ def text(plan: Plan) -> str:
     counts = {action: sum(item.action == action for item in plan.objects) for action in (*SIGNS, UNCHANGED)}
     summary = ", ".join(f"{count} {action}" for action, count in counts.items() if count)
     releases = ", ".join(f"{name} to {version}" for name, version in plan.releases.items())
-    return "\n".join([*lines, f"{plan.environment}: {summary}", *([f"releases to write: {releases}"] if releases else ["nothing to do"] if not plan else [])])
+    return "\n".join(
+        [*lines, f"{plan.environment}: {summary}", *([f"releases to write: {releases}"] if releases else ["nothing to do"] if not plan else [])]
+    )
 
 
 def shown(value: Any) -> str:
     """A value on one line, cut when it is long."""
-    return value if value is diff.ABSENT else documents.canonical(value) if not isinstance(value, str) else value if len(value) < 120 else value[:117] + "..."
+    return (
+        value
+        if value is diff.ABSENT
+        else documents.canonical(value)
+        if not isinstance(value, str)
+        else value
+        if len(value) < 120
+        else value[:117] + "..."
+    )
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
@@ -279,4 +310,6 @@ def refuse_moved(plan: Plan, file: Path) -> None:
 
 def _effects(plan: dict[str, Any]) -> str:
     """What a plan as JSON does to objects; not how far it could be checked, which a namespace made meanwhile changes."""
-    return documents.canonical([[item["object"], item["action"], [{**change, "origin": ""} for change in item["changes"]]] for item in plan["objects"]])
+    return documents.canonical(
+        [[item["object"], item["action"], [{**change, "origin": ""} for change in item["changes"]]] for item in plan["objects"]]
+    )

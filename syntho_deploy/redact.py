@@ -46,8 +46,10 @@ def register(*secrets: str) -> None:
 
 def _forms_of(secret: str) -> set[str]:
     data = secret.encode("utf-8", "surrogateescape")  # as an environment variable may be
-    forms = {secret, quote(data, safe=""), quote(data), quote_plus(data), json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
-    forms |= {repr(secret)[1:-1], repr(secret + "'\"")[1:-4], secret.replace("'", """'"'"'""")}  # the last: what shlex.quote makes of it inside a longer word
+    forms = {secret, quote(data, safe=""), quote(data), quote_plus(data)}
+    forms |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    forms |= {repr(secret)[1:-1], repr(secret + "'\"")[1:-4]}
+    forms.add(secret.replace("'", """'"'"'"""))  # what shlex.quote makes of it inside a longer word
     forms |= {form for plain in base64_forms(data) for form in (plain, plain.translate(_URL_SAFE))}
     return {form for form in forms if len(form) >= SHORTEST}
 

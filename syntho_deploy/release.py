@@ -182,7 +182,9 @@ def _ensure_namespace(client: Client, name: str, manage: bool) -> None:
                 raise
             present = True  # who may not look at namespaces is told by the first write into it
         if not present:
-            raise PreflightError(f"the namespace {name} does not exist, and manage.namespace is false", todo="have it made, or set manage.namespace to true")
+            raise PreflightError(
+                f"the namespace {name} does not exist, and manage.namespace is false", todo="have it made, or set manage.namespace to true"
+            )
     elif client.get("v1", "Namespace", "", name) is None:
         client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
@@ -227,7 +229,10 @@ def _until_ready(client: Client, compiled: Compiled, view: View, step: Step, dea
             return list(deleted.values())
         step.note(f"{len(items) - len(reasons)} of {len(items)} ready")
         if time.monotonic() > deadline:
-            raise NotHealthyError(_listed("not ready in time", (f"{name}: {reason}" for name, reason in reasons.items())), todo="invoke status shows it again; a longer --timeout gives it more time")
+            raise NotHealthyError(
+                _listed("not ready in time", (f"{name}: {reason}" for name, reason in reasons.items())),
+                todo="invoke status shows it again; a longer --timeout gives it more time",
+            )
         view.wait(min(QUIET_SECONDS, max(0.05, deadline - time.monotonic())))
 
 
@@ -246,7 +251,7 @@ def undeploy(client: Client, compiled: Compiled, helm: Helm, steps: Steps, timeo
     if foreign and not delete_data:
         what = f"the release {', '.join(foreign)} was not deployed from here: uninstalling it would delete its volumes"
         raise PreflightError(what, todo="deploy first, which takes it over and keeps the volumes; or say --delete-data")
-    if not releases and not delete_data or client.get("v1", "Namespace", "", namespace) is None:
+    if (not releases and not delete_data) or client.get("v1", "Namespace", "", namespace) is None:
         return []
     with Lease(client, namespace, lease_name(compiled), "undeploy"):
         return _remove(client, compiled, list(releases), helm, steps, timeout, delete_data)

@@ -45,5 +45,6 @@ def text(found: dict[str, Any]) -> str:
     releases = [(r["name"], r["status"], r.get("version", ""), "as compiled" if r["current"] else "not as compiled") for r in found["releases"]]
     workloads = [(f"{w['kind']}/{w['name']}", "ready" if w["ready"] else w["reason"]) for w in found["workloads"]]
     faults = [fault for fault in found["faults"] if not any(fault.startswith(f"{w['kind']}/{w['name']}:") for w in found["workloads"])]
-    head = f"{found['environment']} in namespace {found['namespace']} of the cluster {found['cluster']}: {'healthy' if found['healthy'] else 'NOT healthy'}"
+    state = "healthy" if found["healthy"] else "NOT healthy"
+    head = f"{found['environment']} in namespace {found['namespace']} of the cluster {found['cluster']}: {state}"
     return "\n".join([head, "", table([("RELEASE", "STATUS", "VERSION", ""), *releases]), "", table([("OBJECT", "STATE"), *workloads]), *faults])

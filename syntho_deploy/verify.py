@@ -36,7 +36,9 @@ def _images(item: readiness.Object, other: readiness.Object) -> str:
     if item["kind"] not in readiness.WORKLOADS or item["kind"] == "RayCluster":
         return ""
     wanted, running = readiness.images(item), readiness.images(other)
-    return "; ".join(f"{name} runs {running.get(name, 'nothing')}, compiled is {image}" for name, image in wanted.items() if running.get(name) != image)
+    return "; ".join(
+        f"{name} runs {running.get(name, 'nothing')}, compiled is {image}" for name, image in wanted.items() if running.get(name) != image
+    )
 
 
 def _head_service(item: readiness.Object, live: Live) -> str:

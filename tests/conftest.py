@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -84,3 +85,12 @@ def bare_template(helm: Helm, chart: Path, release: str = "r", namespace: str = 
 def rendered_json(text: str) -> Any:
     """The JSON that a template printed in base64 as `x: …`, safe from what helm does to its output."""
     return json.loads(base64.b64decode(text.rpartition("x: ")[2]))
+
+
+def running_commands() -> list[list[str]]:
+    """The argv of every process of this machine."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(file.read_bytes().decode(errors="replace").split("\0"))
+    return found

@@ -92,7 +92,9 @@ class Client:
             return self._api.call_api(method, url, headers, body, _request_timeout=TIMEOUT).response
         except (urllib3.exceptions.HTTPError, OSError) as error:
             reason = getattr(error, "reason", None) or error
-            raise PreflightError(f"the cluster {self.access.what} cannot be reached: {reason}", todo="check that it runs, the network and the proxy") from None
+            raise PreflightError(
+                f"the cluster {self.access.what} cannot be reached: {reason}", todo="check that it runs, the network and the proxy"
+            ) from None
         except Exception as error:
             if type(error).__module__.startswith("kubernetes"):
                 raise PreflightError(f"the cluster {self.access.what} cannot be reached: {error}") from None

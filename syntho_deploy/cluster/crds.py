@@ -73,7 +73,9 @@ def _due(client: Client, file: Path, manage: bool) -> tuple[str, Path]:
     name = name_of(file)
     live = _metadata(client, name)
     if live is None and not manage:
-        raise PreflightError(f"the CRD {name} is not installed, and manage.crds is false", todo=f"have it installed: kubectl apply --server-side -f {file}")
+        raise PreflightError(
+            f"the CRD {name} is not installed, and manage.crds is false", todo=f"have it installed: kubectl apply --server-side -f {file}"
+        )
     if not manage or (live or {}).get("annotations", {}).get(DIGEST) == sha256(file.read_bytes()):
         return "", file
     if live is not None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from syntho_deploy.cluster.client import Client, Object
 from syntho_deploy.compile import Compiled, CompiledChart, Project
-from syntho_deploy.documents import canonical
+from syntho_deploy.documents import canonical, dump
 from syntho_deploy.environment import Release
 from syntho_deploy.errors import InputError
 from syntho_deploy.secrets.sentinels import SecretObject
@@ -73,6 +73,7 @@ def write(client: Client, compiled: Compiled, reason: str) -> int:
 
 def _chart(chart: CompiledChart) -> dict[str, Any]:
     found = asdict(chart)
+    found.pop("texts")  # they are made of the manifests
     found.pop("crds")  # CRDs only move forward: older ones could lose a version that objects are stored in
     return found
 
@@ -107,7 +108,8 @@ def restored(project: Project, record: Record) -> Compiled:
     """The compiled charts of a record, as they were."""
     charts = {}
     for name, found in record.content["charts"].items():
-        fields = {**found, "release": Release(**found["release"]), "hooks": tuple(found["hooks"]), "crds": ()}
+        texts = {file: dump(item) for file, item in found["manifests"].items()}
+        fields = {**found, "texts": texts, "release": Release(**found["release"]), "hooks": tuple(found["hooks"]), "crds": ()}
         charts[name] = CompiledChart(**fields)
     secrets = tuple(SecretObject(**item) for item in record.content["secrets"])
     return Compiled(project.environment, project.roles, project.pin, charts, secrets)

@@ -46,5 +46,7 @@ def stored(client: Client, namespace: str, names: Iterable[str]) -> dict[str, St
         release = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
         chart = release["chart"]["metadata"]
         updated = release["info"].get("last_deployed", "")
-        last[name] = Stored(name, release["version"], release["info"]["status"], chart["name"], chart["version"], updated, release.get("manifest", ""))
+        last[name] = Stored(
+            name, release["version"], release["info"]["status"], chart["name"], chart["version"], updated, release.get("manifest", "")
+        )
     return last

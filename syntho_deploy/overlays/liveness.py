@@ -7,6 +7,7 @@ does not surface (a switch, a leaf that a switch gates off, a dead one) is pertu
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ def _perturbed(values: Json, keys: Keys) -> Json:
 def _put(document: Json, keys: Keys) -> None:
     """Put a token at a path that is not there, as far as the document allows it."""
     here = document
-    for key, following in zip(keys[:-1], keys[1:], strict=True):
+    for key, following in itertools.pairwise(keys):
         if isinstance(here, dict):
             here = here.setdefault(key, [] if isinstance(following, int) else {})
         elif isinstance(here, list) and isinstance(key, int) and key < len(here):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -72,30 +73,38 @@ class Layers:
 
     set_by: dict[Keys, tuple[Setter, ...]] = field(default_factory=dict)
     count: int = 0
+    _above: set[Keys] = field(default_factory=set)  # every path that has one of `set_by` below it
 
     def record(self, change: Change, layer: str, operation: Operation) -> None:
         """Note what a change set, and where the list items stand now that others came or went before them."""
         self.count += 1
         setter = Setter(layer, self.count, operation)
         if change.removed is not None:
-            self.set_by = {keys: by for path, by in self.set_by.items() if (keys := _shifted(path, change.removed, -1)) is not None}
+            self._shift(change.removed, -1)
             gone = change.removed[-1] if change.removed else ""
             place = (*change.removed[:-1], -1 - gone) if isinstance(gone, int) else change.removed  # an item that is gone has no index
             self._add(place, setter)
         if change.set is not None:
             if change.inserts:
-                self.set_by = {keys: by for path, by in self.set_by.items() if (keys := _shifted(path, change.set, 1)) is not None}
+                self._shift(change.set, 1)
             self._add(change.set, setter)
 
     def _add(self, keys: Keys, setter: Setter) -> None:
         self.set_by[keys] = (*self.set_by.get(keys, ()), setter)
+        self._above.update(keys[:length] for length in range(len(keys)))
+
+    def _shift(self, at: Keys, by: int) -> None:
+        if at and at[:-1] in self._above:
+            self.set_by = {keys: setters for path, setters in self.set_by.items() if (keys := _shifted(path, at, by)) is not None}
+            self._above = {keys[:length] for keys in self.set_by for length in range(len(keys))}
 
     def clash(self, keys: Keys, layer: str) -> tuple[Keys, Mark] | None:
         """An earlier layer's path that is this path, above it or below it."""
-        for other, setters in self.set_by.items():
-            short = min(len(other), len(keys))
-            if setters[-1].layer != layer and other[:short] == keys[:short]:
-                return other, setters[-1].mark
+        above = [keys[:length] for length in range(len(keys) + 1) if keys[:length] in self.set_by]
+        below = [other for other in self.set_by if other[: len(keys)] == keys] if keys in self._above else []
+        for other in [*above, *below]:
+            if self.set_by[other][-1].layer != layer:
+                return other, self.set_by[other][-1].mark
         return None
 
     def origin(self, keys: Keys) -> list[Setter]:
@@ -127,7 +136,7 @@ def _operation(section: Section) -> Operation | None:
         if member not in section:
             section.fault(f'the operation "{op}" needs "{member}"')
     path, source = section.get("path", str, ""), section.get("from", str, "")
-    if "path" in section and section.data["path"] is None or "from" in section and section.data["from"] is None:
+    if ("path" in section and section.data["path"] is None) or ("from" in section and section.data["from"] is None):
         section.fault("a path must be text", todo='for the whole document write ""')
     for member in ("value", "from"):
         if op in NEEDS and member in section and member not in NEEDS[op]:
@@ -171,7 +180,9 @@ def apply(
         except jsonpatch.JsonPatchTestFailed:
             keys, _ = pointer.compile_pointer(patched, compiled["path"])
             found = _at(patched, keys)
-            errors.append(InputError(f"the test of {operation.path} failed: it is {found!r:.200}", operation.mark, "the chart changed: review this file"))
+            errors.append(
+                InputError(f"the test of {operation.path} failed: it is {found!r:.200}", operation.mark, "the chart changed: review this file")
+            )
         except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
             errors.append(InputError(f"{operation.op} {operation.path}: {error}", operation.mark))
     return patched, plain
@@ -289,16 +300,26 @@ class ManifestPatch:
     delete: bool = False
 
 
-def load_values_patch(file: Path) -> list[Operation]:
-    """Read `<chart>.values.yaml`. Raises `InputError` for all its faults at once."""
+def load_values_patch(file: Path) -> tuple[Operation, ...]:
+    """Read `<chart>.values.yaml`, once for all environments that have it. Raises `InputError` for all its faults at once."""
+    return _load_values_patch(file, file.stat().st_mtime_ns, file.stat().st_size)
+
+
+@lru_cache(maxsize=1024)
+def _load_values_patch(file: Path, *version: int) -> tuple[Operation, ...]:
     errors: list[InputError] = []
     operations = load_operations(load(file), (), errors)
     raise_all(errors)
-    return operations
+    return tuple(operations)
 
 
-def load_manifest_patches(file: Path) -> list[ManifestPatch]:
-    """Read `<chart>.manifests.yaml`. Raises `InputError` for all its faults at once."""
+def load_manifest_patches(file: Path) -> tuple[ManifestPatch, ...]:
+    """Read `<chart>.manifests.yaml`, once for all environments that have it. Raises `InputError` for all its faults at once."""
+    return _load_manifest_patches(file, file.stat().st_mtime_ns, file.stat().st_size)
+
+
+@lru_cache(maxsize=1024)
+def _load_manifest_patches(file: Path, *version: int) -> tuple[ManifestPatch, ...]:
     document = load(file)
     errors: list[InputError] = []
     patches = []
@@ -318,4 +339,4 @@ def load_manifest_patches(file: Path) -> list[ManifestPatch]:
         operations = load_operations(document, (index, "patch"), errors) if isinstance(item.data.get("patch"), list) else []
         patches.append(ManifestPatch(kind, name, item.mark(), tuple(operations), delete))
     raise_all(errors)
-    return patches
+    return tuple(patches)

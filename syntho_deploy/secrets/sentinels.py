@@ -69,7 +69,8 @@ def cut(objects: list[dict[str, Json]], names: Iterable[str], secret: str) -> Cu
     for item in filter(is_secret, objects):
         name = item["metadata"]["name"]
         if name in own or name == secret:
-            raise InputError(f"{label(item)} stands twice" if name in own else f"{label(item)} of a chart has the name of the environment's own Secret")
+            what = "stands twice" if name in own else "of a chart has the name of the environment's own Secret"
+            raise InputError(f"{label(item)} {what}")
         own[name] = _content(item)
     rest = [copy.deepcopy(item) for item in objects if not is_secret(item)]
     for item in rest:
@@ -252,7 +253,7 @@ def secret_keys(value: Json) -> Iterator[tuple[str, str | None, bool]]:
         optional = item.get("optional") is True
         if last == "secretKeyRef" and item.get("name"):
             yield item["name"], item.get("key"), optional
-        elif last == "secretRef" and item.get("name") or last == "secret" and item.get("name") and "sources" in keys:
+        elif item.get("name") and (last == "secretRef" or (last == "secret" and "sources" in keys)):
             yield item["name"], None, optional
         elif isinstance(item.get("secretName"), str):
             yield item["secretName"], None, optional or _of_ingress(keys)

@@ -1,4 +1,4 @@
-"""Where the value of a secret comes from: generated here, an environment variable, a file."""
+"""Where the value of a secret comes from: generated here, an environment variable, a file, a command."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from pathlib import Path
 
 from syntho_deploy import process
 from syntho_deploy.environment import Environment, SecretSpec
-from syntho_deploy.errors import PreflightError
-from syntho_deploy.redact import register
+from syntho_deploy.errors import Mark, PreflightError
+from syntho_deploy.redact import redact, register
 
-PASSWORD_LENGTH = 32
 TOKEN_BYTES = 32
+COMMAND_TIMEOUT = 60.0
+DJANGO = string.ascii_lowercase + string.digits + "!@#%^&*(-_=+)"  # django-admin's alphabet, less the $ that Kubernetes expands
 
 
 def hide(environment: Environment) -> None:
@@ -30,9 +31,31 @@ def value(spec: SecretSpec, root: Path) -> str:
 
     Raises `PreflightError` naming the variable or the file that is missing, empty or unreadable.
     """
-    found = _generated(spec.generate) if spec.generate else _from_env(spec) if spec.env else _from_file(spec, root)
+    if spec.generate:
+        found = _generated(spec)
+    elif spec.command:
+        found = _from_command(spec, root)
+    else:
+        found = _variable(spec.env, spec) if spec.env else _from_file(spec, root)
     register(found)
     return found
+
+
+def check(name: str, found: str, kind: str, public: frozenset[str], protected: bool, where: Mark) -> None:
+    """Refuse a value that cannot work or is known to all. kind: a check of roles.yaml, or ""; public: the chart's own values.
+
+    Raises `PreflightError`, which does not show the value.
+    """
+    if kind == "fernet":
+        from cryptography.fernet import Fernet
+
+        try:
+            Fernet(found.encode())
+        except ValueError:
+            what = f'the secret "{name}" is not a Fernet key (32 bytes in URL-safe base64), which the application needs'
+            raise PreflightError(what, where, "generate: fernet makes one") from None
+    if protected and found in public:
+        raise PreflightError(f'the secret "{name}" is the public default of the chart', where, "give it a value of its own; generate: makes one")
 
 
 def registry_config(spec: SecretSpec, root: Path) -> str:
@@ -44,19 +67,36 @@ def registry_config(spec: SecretSpec, root: Path) -> str:
     return json.dumps({"auths": {spec.server: {"username": username, "password": password, "auth": auth}}})
 
 
-def _generated(kind: str) -> str:
+def _generated(spec: SecretSpec) -> str:
+    kind = spec.generate
     if kind == "fernet":  # https://cryptography.io/en/latest/fernet/: 32 random bytes, URL-safe base64
         from cryptography.fernet import Fernet
 
         return Fernet.generate_key().decode()
     if kind == "token":
         return secrets.token_hex(TOKEN_BYTES)
+    if kind == "django":
+        return "".join(secrets.choice(DJANGO) for _ in range(50))
     letters = string.ascii_letters + string.digits  # survives a URL, a shell and a connection string
-    return secrets.choice(string.ascii_letters) + "".join(secrets.choice(letters) for _ in range(PASSWORD_LENGTH - 1))
+    return secrets.choice(string.ascii_letters) + "".join(secrets.choice(letters) for _ in range(spec.length - 1))
 
 
-def _from_env(spec: SecretSpec) -> str:
-    return _variable(spec.env, spec)
+def _from_command(spec: SecretSpec, root: Path) -> str:
+    """What a command prints: of Vault, sops, a cloud's secret store. Its output is shown nowhere."""
+    try:
+        result = process.run(spec.command, timeout=COMMAND_TIMEOUT, cwd=root, check=False, raw=True)
+    except process.ProcessError as error:
+        raise PreflightError(f'the secret "{spec.name}" comes from a command: {error.what}', spec.mark, error.todo) from None
+    register(*result.stdout.split("\n"))
+    if result.code:
+        words = redact(result.stderr).strip()[-500:] or "without a word"
+        raise PreflightError(
+            f'the secret "{spec.name}" comes from the command {spec.command[0]}, which failed: {words}', spec.mark, process.quoted(spec.command)
+        )
+    found = result.stdout.rstrip("\r\n")
+    if not found:
+        raise PreflightError(f'the secret "{spec.name}" comes from the command {spec.command[0]}, which printed nothing', spec.mark)
+    return found
 
 
 def _variable(name: str, spec: SecretSpec) -> str:
@@ -73,7 +113,9 @@ def _from_file(spec: SecretSpec, root: Path) -> str:
         found = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise PreflightError(f'the secret "{spec.name}" comes from the file {path}: {reason}', spec.mark, "put it there, or correct the path") from None
+        raise PreflightError(
+            f'the secret "{spec.name}" comes from the file {path}: {reason}', spec.mark, "put it there, or correct the path"
+        ) from None
     if not found.strip():
         raise PreflightError(f'the secret "{spec.name}" comes from the file {path}, which is empty', spec.mark)
     return found.rstrip("\r\n")

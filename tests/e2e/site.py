@@ -96,7 +96,16 @@ class Site:
 
     def run(self, *words: str, code: int = 0) -> Ran:
         """The command line, to its end; the exit code is asserted."""
-        done = subprocess.run(self.argv(*words), cwd=self.root, env=self.environment(), text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=300, check=False)
+        done = subprocess.run(
+            self.argv(*words),
+            cwd=self.root,
+            env=self.environment(),
+            text=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=300,
+            check=False,
+        )
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return Ran(done.returncode, done.stdout, done.stderr)
 

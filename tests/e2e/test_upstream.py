@@ -55,7 +55,9 @@ def test_each_shipped_environment_compiles_to_the_same_bytes_under_both_helms(up
     whole = "".join(text for chart in compiled[0].charts.values() for text in chart.files.values())
     assert not TOKEN.search(whole)
     for public in ("syntho-local-password", "ZzXj2az_", "postgres:postgres@", "put-your-own-license"):
-        assert public not in "".join(text for chart in compiled[0].charts.values() for name, text in chart.files.items() if name.startswith("manifests/"))
+        assert public not in "".join(
+            text for chart in compiled[0].charts.values() for name, text in chart.files.items() if name.startswith("manifests/")
+        )
 
 
 def test_the_real_charts_become_a_verified_release(upstream: Site) -> None:
@@ -68,7 +70,9 @@ def test_the_real_charts_become_a_verified_release(upstream: Site) -> None:
     for chart in upstream.compile().charts.values():
         assert re.search(rf"^{chart.release.name}\s.*\bdeployed\b.*{re.escape(chart.version)}", listed, re.MULTILINE)
     everything = ran.stdout + ran.stderr + "".join(upstream.helm("get", "all", name) for name in ("ray-cluster", "syntho-ui"))
-    everything += "".join(path.read_text(errors="replace") for folder in (".build", ".cache") for path in (upstream.root / folder).rglob("*.*") if path.is_file())
+    everything += "".join(
+        path.read_text(errors="replace") for folder in (".build", ".cache") for path in (upstream.root / folder).rglob("*.*") if path.is_file()
+    )
     assert not any(value in everything for value in CANARIES.values() if value != "robot")
     address = f"ray-cluster-head-svc.{upstream.namespace}.svc.cluster.local"
     core = upstream.get("Deployment", "core")

@@ -58,9 +58,18 @@ def test_a_value_that_nothing_set_is_the_charts(project: Path, helm: Helm) -> No
 
 def test_the_origin_of_an_item_moves_with_it(project: Path, helm: Helm) -> None:
     name = {"name": "A", "value": "1"}
-    _overlay(project, [{"op": "add", "path": "/head/containerEnv/-", "value": name}, {"op": "add", "path": "/head/containerEnv/0", "value": {"name": "B", "value": "2"}}, ], "ray.values.yaml")
+    _overlay(
+        project,
+        [
+            {"op": "add", "path": "/head/containerEnv/-", "value": name},
+            {"op": "add", "path": "/head/containerEnv/0", "value": {"name": "B", "value": "2"}},
+        ],
+        "ray.values.yaml",
+    )
     text = (project / "overlays/local/ray.values.yaml").read_text()
-    (project / "overlays/local/ray.values.yaml").write_text("- {op: test, path: /head/containerEnv/0/name, value: RAY_SCHEDULER_SPREAD_THRESHOLD}\n" + text)
+    (project / "overlays/local/ray.values.yaml").write_text(
+        "- {op: test, path: /head/containerEnv/0/name, value: RAY_SCHEDULER_SPREAD_THRESHOLD}\n" + text
+    )
     found = _one(project, helm, "/head/containerEnv/[name=A]/value")
     assert [origin.at.rpartition(":")[0].rpartition(":")[2] for origin in found.origins] == ["2"]
 

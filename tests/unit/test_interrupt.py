@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import running_commands
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import os
@@ -50,4 +52,4 @@ def test_an_interrupt_ends_children_in_threads_and_starts_no_others(tmp_path: Pa
     assert running.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err
-    assert subprocess.run(["pgrep", "-f", str(started)], capture_output=True, check=False).returncode == 1
+    assert not [words for words in running_commands() if str(started) in words]

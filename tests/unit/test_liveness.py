@@ -90,7 +90,9 @@ def test_variants_in_one_run_are_what_single_renders_would_be(helm: Helm, root: 
     assert many[2] is None
     for value, text in zip(others, many, strict=True):
         if text is not None:
-            single = {(item["kind"], item["metadata"]["name"]): item for item in documents.load_manifests(helm.template(chart, value, "r", "n", "1.31"))}
+            single = {
+                (item["kind"], item["metadata"]["name"]): item for item in documents.load_manifests(helm.template(chart, value, "r", "n", "1.31"))
+            }
             several = documents.load_manifests(text)
             assert len(several) == len(single)
             for item in several:

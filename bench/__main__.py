@@ -1,0 +1,265 @@
+"""What a person waits for, beside bare helm and kubectl brought to the same state: `nox -s bench [-- --runs=N]`.
+
+Two sides are measured in turns, A B A B, after one run of each that does not count, and their medians are compared: whatever
+else the machine does hits both. All of it happens in a copy of the project and on a cluster of its own, which is kwok's even
+where Docker runs: no image is pulled, so nothing but the tools' own time counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from syntho_deploy import tools
+from syntho_deploy.cluster import local
+from syntho_deploy.documents import load
+
+ROOT = Path(__file__).resolve().parent.parent
+CLUSTER = "bench"
+COPIED = ("tasks.py", "syntho_deploy", "envs", "overlays", "vendor", "sandbox", "tools")
+RELEASES = {"ray": "ray-cluster", "syntho-ui": "syntho-ui"}
+REST = 5.0  # seconds that a new cluster is left alone
+CRDS = ("rayclusters.ray.io", "rayjobs.ray.io", "rayservices.ray.io")
+# RUSAGE_SELF: the process alone, without the helm that it starts
+PEAK = """
+import resource, sys
+from invoke.main import program
+path = sys.argv.pop(1)
+try:
+    program.run()
+finally:
+    with open(path, "w") as file:
+        file.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+"""
+
+Action = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. goal: a text, and whether it is met."""
+
+    what: str
+    ours: str
+    theirs: str
+    ratio: str
+    goal: str
+    met: bool
+
+
+@dataclass
+class Bench:
+    """A copy of the project with the environment `bench`, and the cluster that it names."""
+
+    root: Path
+    cluster: local.Cluster
+    runs: int
+    helm: Path = field(default_factory=lambda: tools.find("helm").path)
+    kubectl: Path = field(default_factory=lambda: tools.find("kubectl").path)
+    namespaces: int = 0
+
+    def run(self, *argv: str | Path, tries: int = 1) -> None:
+        """Run a program to its end; its words are shown only where it fails, at the last of its tries."""
+        done = subprocess.run(
+            [str(word) for word in argv], cwd=self.root, env=self.env, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        )
+        if done.returncode and tries > 1:
+            self.run(*argv, tries=tries - 1)
+        elif done.returncode:
+            raise SystemExit(f"{' '.join(map(str, argv))}\nexit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Both sides find the cluster, and neither finds the user's. Bytecode is kept, as it is where people work."""
+        homes = {f"HELM_{kind}_HOME": str(self.root / ".helm" / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return {**inherited, **homes, "KUBECONFIG": str(self.cluster.kubeconfig), "KUBECACHEDIR": str(self.root / ".kube")}
+
+    def invoke(self, *words: str) -> None:
+        self.run(sys.executable, "-m", "invoke", *words)
+
+    def peak(self, *words: str) -> float:
+        """The most memory that a command's own process had, in MB."""
+        file = self.root / "peak"
+        self.run(sys.executable, "-c", PEAK, file, *words)
+        return int(file.read_text()) / (1e6 if sys.platform == "darwin" else 1e3)
+
+    def chart(self, name: str) -> Path:
+        return self.root / "vendor" / "charts" / "@sandbox" / name
+
+    def values(self, chart: str) -> Path:
+        return self.root / "values" / f"{chart}.values.yaml"
+
+    def fresh(self) -> str:
+        """Name a namespace in the environment that nothing has seen: no render of it is cached."""
+        self.namespaces += 1
+        namespace = f"bench-{self.namespaces}"
+        environment = load(self.root / "envs" / "local.yaml").data
+        environment["cluster"] = {"local": CLUSTER, "namespace": namespace}
+        (self.root / "envs" / "bench.yaml").write_text(json.dumps(environment))
+        return namespace
+
+    def renew(self) -> None:
+        """An empty cluster that has come to rest: an API server that once served the CRDs is not that of a first deploy."""
+        local.delete(CLUSTER)
+        self.cluster = local.create(CLUSTER, provider="kwok", say=nobody)
+        time.sleep(REST)
+
+
+@contextmanager
+def prepared(runs: int) -> Iterator[Bench]:
+    """A bench with its copy and its cluster, both gone at the end."""
+    local.delete(CLUSTER)  # of a run that was killed
+    with tempfile.TemporaryDirectory(prefix="syntho-bench-") as folder:
+        root = Path(folder)
+        for name in COPIED:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("charts" if name == "vendor" else "__pycache__"))
+            else:
+                shutil.copy(ROOT / name, root / name)
+        try:
+            bench = Bench(root, local.create(CLUSTER, provider="kwok", say=nobody), runs)
+            bench.fresh()
+            bench.invoke("template", "--env=bench", "--stage=values", "--output=values")
+            yield bench
+        finally:
+            local.delete(CLUSTER)
+
+
+def timed(action: Action) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def nobody(line: str) -> None:
+    """Told of each new cluster."""
+
+
+def nothing() -> None:
+    """For a side that needs no preparation."""
+
+
+def in_turns(bench: Bench, ours: Action, theirs: Action, before: Action = nothing) -> tuple[float, float]:
+    """The medians of both sides. before: what precedes each run of ours, and is not timed."""
+    found: tuple[list[float], list[float]] = ([], [])
+    for number in range(bench.runs + 1):
+        for times, action, prepare in zip(found, (ours, theirs), (before, nothing), strict=True):
+            prepare()
+            seconds = timed(action)
+            if number:
+                times.append(seconds)
+    return statistics.median(found[0]), statistics.median(found[1])
+
+
+def alone(bench: Bench, action: Action) -> float:
+    """The median of one side that has no other."""
+    action()
+    return statistics.median(timed(action) for _ in range(bench.runs))
+
+
+def compared(what: str, ours: float, theirs: float, goal: float) -> Row:
+    return Row(what, f"{ours:.2f} s", f"{theirs:.2f} s", f"{ours / theirs:.2f}x", f"at most {goal}x", ours / theirs <= goal)
+
+
+def absolute(what: str, ours: float, unit: str, goal: float) -> Row:
+    return Row(what, f"{ours:.2f} {unit}" if unit == "s" else f"{ours:.0f} {unit}", "", "", f"at most {goal} {unit}", ours <= goal)
+
+
+def templates(bench: Bench) -> Iterator[Row]:
+    """`invoke template` for both charts beside two `helm template`, one after the other."""
+
+    def ours() -> None:
+        bench.invoke("template", "--env=local")
+
+    def theirs() -> None:
+        for chart, release in RELEASES.items():
+            bench.run(bench.helm, "template", release, bench.chart(chart), "-n", "syntho", "-f", bench.values(chart))
+
+    def cold() -> None:
+        shutil.rmtree(bench.root / ".cache" / "renders", ignore_errors=True)
+
+    yield compared("template, nothing cached", *in_turns(bench, ours, theirs, cold), 2.5)
+    yield compared("template, renders cached", *in_turns(bench, ours, theirs), 2.5)
+
+
+def first_deploy(bench: Bench) -> Row:
+    """A first deploy, on a cluster that has neither the namespace nor the CRDs, beside kubectl and helm.
+
+    Helm 4 cannot apply the ray chart by server-side apply (nulls in the RayCluster), so its side goes without. The namespace
+    and the pull secret, which our side makes, are made for its side before the clock starts.
+    """
+    found: tuple[list[float], list[float]] = ([], [])
+    for number in range(bench.runs + 1):
+        for times, side in zip(found, (ours, theirs), strict=True):
+            bench.renew()
+            seconds = side(bench, bench.fresh())
+            if number:
+                times.append(seconds)
+    return compared("first deploy", statistics.median(found[0]), statistics.median(found[1]), 0.6)
+
+
+def ours(bench: Bench, namespace: str) -> float:
+    return timed(lambda: bench.invoke("deploy", "--env=bench"))
+
+
+def theirs(bench: Bench, namespace: str) -> float:
+    docker = base64.b64encode(b'{"auths": {}}').decode()
+    pull = {"type": "kubernetes.io/dockerconfigjson", "metadata": {"name": "syntho-cr-secret"}, "data": {".dockerconfigjson": docker}}
+    (bench.root / "pull.json").write_text(json.dumps({"apiVersion": "v1", "kind": "Secret", **pull}))
+    bench.run(bench.kubectl, "create", "namespace", namespace)
+    bench.run(bench.kubectl, "create", "-n", namespace, "-f", "pull.json")
+
+    def install() -> None:
+        bench.run(bench.kubectl, "apply", "--server-side", "-f", bench.chart("ray") / "crds")
+        bench.run(bench.kubectl, "wait", "--for=condition=Established", "crd", *CRDS, tries=10)  # it fails on a CRD without a status yet
+        for chart, release in RELEASES.items():
+            flags = ["--skip-crds", "--server-side=false", "--wait", "--timeout=5m"]
+            bench.run(bench.helm, "install", release, bench.chart(chart), "-n", namespace, "-f", bench.values(chart), *flags)
+
+    return timed(install)
+
+
+def later(bench: Bench) -> Iterator[Row]:
+    """What a deploy costs when all is as compiled, the list of tasks, and memory: of a first deploy too."""
+    bench.renew()
+    bench.fresh()
+    memory = {"template": bench.peak("template", "--env=bench"), "first deploy": bench.peak("deploy", "--env=bench")}
+    yield absolute("deploy with nothing to do", alone(bench, lambda: bench.invoke("deploy", "--env=bench")), "s", 1.5)
+    yield absolute("invoke --list", alone(bench, lambda: bench.invoke("--list")), "s", 0.35)
+    memory["deploy with nothing to do"] = bench.peak("deploy", "--env=bench")
+    for what, peak in memory.items():
+        yield absolute(f"peak memory of {what}", peak, "MB", 100)
+
+
+def shown(rows: list[Row]) -> str:
+    """The table, for a terminal."""
+    cells = [("", "ours", "helm and kubectl", "ratio", "goal", "")]
+    cells += [(row.what, row.ours, row.theirs, row.ratio, row.goal, "met" if row.met else "MISSED") for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="nox -s bench --")
+    parser.add_argument("--runs", type=int, default=5, help="how often each side is measured")
+    with prepared(parser.parse_args().runs) as bench:
+        print(f"{bench.runs} runs of each side in turns; medians; {os.cpu_count()} cores", flush=True)
+        rows = [*templates(bench), first_deploy(bench), *later(bench)]
+    print(shown(rows))
+
+
+if __name__ == "__main__":
+    main()
