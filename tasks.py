@@ -11,7 +11,10 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from syntho_deploy.console import command, confirm, duration, say, show, table
+# invoke keeps Python from writing .pyc files (unless --write-pyc), and compiling our modules takes longer than running them
+sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+
+from syntho_deploy.console import command, confirm, duration, say, show, table  # noqa: E402
 
 if TYPE_CHECKING:
     from syntho_deploy.compile import Compiled, Project
