@@ -227,6 +227,34 @@ def plan(c: Context, env: str, out: str = "", json: bool = False) -> None:
         raise Exit(code=2)
 
 
+@task(help={"env": ENV, "status": "only show each secret", "adopt": "take over the values that run now", "json": JSON})
+@command
+def secrets(c: Context, env: str, status: bool = False, adopt: bool = False, json: bool = False) -> None:
+    """Create the Secrets that are missing, and nothing else; no value is shown. Existing values are never changed."""
+    from dataclasses import asdict
+
+    from syntho_deploy import helm, release
+    from syntho_deploy.cluster.preflight import connect
+    from syntho_deploy.errors import InputError
+    from syntho_deploy.secrets import manage
+    from syntho_deploy.steps import Steps
+
+    if status and adopt:
+        raise InputError("choose one of --status and --adopt")
+    project = _project(env)
+    compiled = project.compile(helm.find(say))
+    client = connect(project.environment, say)
+    if not status:
+        written = release.make_secrets(client, compiled, Steps(), adopt)
+        say("\n".join(f"written: {name}" for name in written) or "nothing is missing")
+    found = manage.states(client, compiled)
+    if json:
+        show([asdict(one) for one in found])
+    else:
+        rows = [(s.name, s.source, "yes" if s.exists else "NO", s.created, str(s.generation), s.same, ", ".join(s.used_by)) for s in found]
+        print(table([("SECRET", "SOURCE", "EXISTS", "SINCE", "GENERATION", "AS THE SOURCE", "USED BY"), *rows]))
+
+
 @task(help={"env": ENV, "timeout": "for all of it: 90s, 15m, 1h", "yes": "the environment's name, to confirm a protected one",
             "plan": "deploy only what this plan file says (invoke plan --out)", "force-conflicts": "take fields that other tools own",
             "stay": "when it does not get healthy, leave it so instead of going back", "reason": "kept in the history"})  # fmt: skip

@@ -22,7 +22,7 @@ from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.layers import Layer, layers
 from syntho_deploy.overlays.patch import Layers, ManifestPatch, apply, load_manifest_patches, load_values_patch
 from syntho_deploy.overlays.variables import substitute
-from syntho_deploy.secrets.sentinels import SecretObject, cut, is_secret, label, placeholders, sentinel
+from syntho_deploy.secrets.sentinels import TOKEN, Place, SecretObject, cut, is_secret, label, placeholders, sentinel
 from syntho_deploy.vendor import Pin, Vendored, load_pin, vendored
 
 KEEP = "helm.sh/resource-policy"
@@ -157,6 +157,8 @@ class Compiled:
     pin: Pin
     charts: dict[str, CompiledChart]
     secrets: tuple[SecretObject, ...]
+    secret: str  # the name of the Secret that is made for the environment
+    public: dict[str, frozenset[str]] = field(default_factory=dict)  # secret to the charts' own values in its places, known to all
 
     @property
     def objects(self) -> list[dict[str, Json]]:
@@ -349,7 +351,7 @@ class Project:
             objects[chart] = self._patched(chart, kept, errors)
             self.patched |= {label(item): item for item in objects[chart]}
         raise_all(_flat(errors))
-        whole = cut([item for items in objects.values() for item in items], self._named_secrets(), self._secret_object_name())
+        whole = cut([item for items in objects.values() for item in items], self._places(), self._secret_object_name())
         self._refuse_dead_secrets(whole.found)
         remaining = iter(whole.objects)
         charts = {}
@@ -357,11 +359,26 @@ class Project:
             count = sum(not is_secret(item) for item in items)
             charts[chart] = self._freeze(chart, [next(remaining) for _ in range(count)], hooks[chart])
         _refuse_twins(charts)
-        self._compiled = Compiled(self.environment, self.roles, self.pin, charts, whole.secrets)
+        self._compiled = Compiled(self.environment, self.roles, self.pin, charts, whole.secrets, self._secret_object_name(), self._public())
         return self._compiled
 
     def _named_secrets(self) -> list[str]:
         return [name for name, spec in self.environment.secrets.items() if not spec.server]
+
+    def _public(self) -> dict[str, frozenset[str]]:
+        """The values that the charts themselves have where the overlays put secrets."""
+        found: dict[str, set[str]] = {}
+        for chart, values in self.values().items():
+            defaults = documents.load_chart(self.vendored.charts[chart] / "values.yaml")
+            for keys, value in documents.walk(values):
+                for token in TOKEN.findall(value) if isinstance(value, str) else ():
+                    name = next((name for name in self.secret_marks if sentinel(name) == token), "")
+                    found.setdefault(name, set()).update(_default(defaults, keys))
+        return {name: frozenset(texts) for name, texts in found.items()}
+
+    def _places(self) -> dict[str, Place]:
+        specs = {name: self.environment.secrets[name] for name in self._named_secrets()}
+        return {name: Place(spec.kubernetes[1], spec.kubernetes[0]) if spec.kubernetes else Place(spec.key) for name, spec in specs.items()}
 
     def _secret_object_name(self) -> str:
         return str(substitute(self.roles.secret, self.lookup, self.roles.marks["secret"]))
@@ -501,6 +518,15 @@ def _refuse_twins(charts: dict[str, CompiledChart]) -> None:
             what = f"the charts {seen[identity]} and {chart} both render" if seen[identity] != chart else f"the chart {chart} renders twice"
             raise InputError(f"{what}: {label(item)}", todo="rename or delete one by a manifest patch")
         seen[identity] = chart
+
+
+def _default(defaults: Json, keys: documents.Keys) -> list[str]:
+    for key in keys:
+        try:
+            defaults = defaults[key]
+        except (KeyError, IndexError, TypeError):
+            return []
+    return [defaults] if isinstance(defaults, str) and defaults else []
 
 
 def _flat(errors: list[InputError]) -> list[InputError]:

@@ -218,13 +218,17 @@ class Helm:
         its values; the name that they have instead of the chart's is the same in all results.
         """
         results: list[str | None] = [None] * len(values)
+        described = load_chart(chart / "Chart.yaml")
         left = dict(enumerate(values))
         while left:
             with tempfile.TemporaryDirectory(prefix="syntho-") as folder:
                 parent = Path(folder) / "variants"
                 for number, one in left.items():
                     self._variant(chart, parent / "charts" / f"v{number:04d}", one)
-                (parent / "Chart.yaml").write_text("apiVersion: v2\nname: variants\nversion: 0.0.0\n", encoding="utf-8")
+                # named as dependencies, without which helm ignores those that the variants have
+                listed = [{"name": f"v{number:04d}", "version": str(described["version"])} for number in left]
+                head = {"apiVersion": "v2", "name": "variants", "version": "0.0.0", "dependencies": listed}
+                (parent / "Chart.yaml").write_text(canonical(head), encoding="utf-8")
                 result = self._template(parent, release, namespace, kubernetes)
             if not result.code:
                 break

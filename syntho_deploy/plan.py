@@ -73,6 +73,7 @@ class Plan:
     secrets: list[str] = field(default_factory=list)
     releases: dict[str, str] = field(default_factory=dict)
     live: dict[str, str] = field(default_factory=dict)
+    foreign: list[str] = field(default_factory=list)  # releases that were not made from a compiled chart
 
     @property
     def changed(self) -> list[ObjectPlan]:
@@ -111,6 +112,7 @@ def make(client: Client, compiled: Compiled) -> Plan:
     return Plan(
         environment.name, _cluster_id(client), _inputs(compiled), objects, sorted(missing), store.due(client, compiled), due,
         {key: documents.sha256(documents.canonical(diff.stable(item))) for key, item in sorted(namespaces.items()) if item},
+        [name for name, release in releases.items() if not release.ours],
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from syntho_deploy.compile import KEEP, Compiled, CompiledChart, is_custom
 from syntho_deploy.errors import DeployError, NotHealthyError, PreflightError
 from syntho_deploy.helm import Helm
 from syntho_deploy.plan import Plan
-from syntho_deploy.secrets import store
+from syntho_deploy.secrets import manage, store
 from syntho_deploy.secrets.sentinels import label
 from syntho_deploy.steps import Step, Steps
 
@@ -95,8 +95,9 @@ def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Le
         _refuse_blocked(found, way.force_conflicts)
         step.result = f"{len(found.changed)} of {len(found.objects)} objects change" if found.changed else "every object is as compiled"
     with steps.step("secrets") as step:
-        outcome.secrets = store.ensure(client, compiled)
-        step.result = "; ".join(outcome.secrets) or "nothing to add"
+        adopted = manage.adopt(client, compiled) if found.foreign else {}
+        outcome.secrets = store.ensure(client, compiled, {name: one.value for name, one in adopted.items()})
+        step.result = "; ".join([*outcome.secrets, *(f"{name} taken over from {one.places[0]}" for name, one in adopted.items())]) or "nothing to add"
     if found.releases or found.crds:
         _write(client, compiled, found, way, steps, deadline, outcome)
     if found.releases or verify.faults(client, compiled, verify.look(client, compiled)):
@@ -107,6 +108,17 @@ def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Le
                 raise NotHealthyError(_listed("the releases were written, but are not as compiled", left), todo=todo)
             step.result = f"{len(compiled.objects)} objects as compiled"
     return outcome
+
+
+def make_secrets(client: Client, compiled: Compiled, steps: Steps, adopt: bool) -> list[str]:
+    """Create the Secrets that are missing. adopt: with the values that run now, before those of the sources."""
+    namespace = compiled.environment.target.namespace
+    _ensure_namespace(client, namespace, compiled.environment.manage_namespace)
+    with Lease(client, namespace, lease_name(compiled), "secrets"), steps.step("secrets") as step:
+        adopted = manage.adopt(client, compiled) if adopt else {}
+        written = store.ensure(client, compiled, {name: one.value for name, one in adopted.items()})
+        step.result = "; ".join(f"{name} taken over from {', '.join(one.places)}" for name, one in adopted.items())
+    return written
 
 
 def _refuse_blocked(found: Plan, force_conflicts: bool) -> None:

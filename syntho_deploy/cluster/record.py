@@ -62,6 +62,7 @@ def write(client: Client, compiled: Compiled, reason: str) -> int:
         "when": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "who": f"{_user()}@{socket.gethostname()}", "reason": reason,
         "charts": {chart: _chart(one) for chart, one in compiled.charts.items()},
         "secrets": [asdict(item) for item in compiled.secrets],
+        "secret": compiled.secret,
     }  # fmt: skip
     data = base64.b64encode(gzip.compress(canonical(content).encode(), mtime=0)).decode()
     metadata = {"name": f"syntho-deploy-{name}-record-{number}", "namespace": namespace, "labels": {LABEL: name}}
@@ -112,7 +113,7 @@ def restored(project: Project, record: Record) -> Compiled:
         fields = {**found, "texts": texts, "release": Release(**found["release"]), "hooks": tuple(found["hooks"]), "crds": ()}
         charts[name] = CompiledChart(**fields)
     secrets = tuple(SecretObject(**item) for item in record.content["secrets"])
-    return Compiled(project.environment, project.roles, project.pin, charts, secrets)
+    return Compiled(project.environment, project.roles, project.pin, charts, secrets, record.content["secret"])
 
 
 def delete(client: Client, environment: str, namespace: str) -> None:

@@ -12,7 +12,7 @@ import binascii
 import copy
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,11 +42,19 @@ def placeholders(value: Json, names: Iterable[str]) -> Json:
 
 @dataclass(frozen=True)
 class SecretObject:
-    """A Secret that is ours to create. data: key to a text with `${secret:name}` and `${secret:name|url}` in it."""
+    """A Secret that is ours to create. data: key to a text with `${secret:name}` and `${secret:name|url}` in it, and `$$` for `$`."""
 
     name: str
     data: dict[str, str]
     type: str = "Opaque"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the value of a secret is kept: a key of the environment's own Secret, or of the `secret` named."""
+
+    key: str
+    secret: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,13 +66,14 @@ class Cut:
     found: frozenset[str]
 
 
-def cut(objects: list[dict[str, Json]], names: Iterable[str], secret: str) -> Cut:
+def cut(objects: list[dict[str, Json]], places: Mapping[str, Place], secret: str) -> Cut:
     """Turn every sentinel in `objects` (the manifests of all charts of an environment) into a reference.
 
-    names: the environment's secrets; secret: the name of the one Secret with a key for each. The input is not changed.
+    places: the environment's secrets, and where the value of each is kept; secret: the name of the one Secret that is made for
+    the environment, with a key for each. The input is not changed.
     Raises `InputError` naming object and field where a sentinel stands in a place that no reference can replace.
     """
-    state = _Cut({sentinel(name): name for name in names}, secret)
+    state = _Cut(places, secret)
     own: dict[str, tuple[str, dict[str, str]]] = {}
     for item in filter(is_secret, objects):
         name = item["metadata"]["name"]
@@ -91,8 +100,9 @@ def cut(objects: list[dict[str, Json]], names: Iterable[str], secret: str) -> Cu
 
 
 class _Cut:
-    def __init__(self, tokens: dict[str, str], secret: str) -> None:
-        self.tokens, self.secret = tokens, secret
+    def __init__(self, places: Mapping[str, Place], secret: str) -> None:
+        self.tokens = {sentinel(name): name for name in places}
+        self.places, self.secret = places, secret
         self.keys: dict[str, str] = {}
         self.found: set[str] = set()
         self.rewritten: set[str] = set()
@@ -134,7 +144,13 @@ class _Cut:
         return data[reference["key"]]
 
     def _reference(self, name: str, url: bool) -> dict[str, Json]:
-        key = name + URL_SUFFIX if url else name
+        place = self.places[name]
+        if place.secret and not url:  # a Secret that is there already
+            self.found.add(name)
+            return {"secretKeyRef": {"name": place.secret, "key": place.key}}
+        key = place.key + URL_SUFFIX if url else place.key
+        if place.secret:
+            key = name + URL_SUFFIX
         content = f"${{secret:{name}|url}}" if url else f"${{secret:{name}}}"
         if self.keys.setdefault(key, content) != content:
             what = f'the secret "{key}" has the name under which "{key.removesuffix(URL_SUFFIX)}" is kept for a URL'
@@ -188,10 +204,10 @@ class _Cut:
             return f"${{secret:{name}|url}}" if url else f"${{secret:{name}}}"
 
         for token, name in self.tokens.items():
-            if "$" + token in value or any(form in value for form in base64_forms(token.encode())):
-                why = 'after a "$", which cannot be told from an escape' if "$" + token in value else "encoded once more, in base64"
-                raise InputError(f'the secret "{name}" ends up in {place} {why}', todo="do not set that value, or make the Secret by hand")
-        return TOKEN.sub(placeholder, value.replace("${secret:", "$${secret:"))
+            if any(form in value for form in base64_forms(token.encode())):
+                what = f'the secret "{name}" ends up in {place} encoded once more, in base64'
+                raise InputError(what, todo="do not set that value, or make the Secret by hand")
+        return re.sub(rf"\$|{TOKEN.pattern}", lambda match: "$$" if match[0] == "$" else placeholder(match), value)
 
     def refuse_leftovers(self, item: dict[str, Json]) -> None:
         """Raise for a sentinel, plain or in base64, that is still in an object, by its field."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from syntho_deploy import process
 from syntho_deploy.environment import Environment, SecretSpec
-from syntho_deploy.errors import Mark, PreflightError
+from syntho_deploy.errors import PreflightError
 from syntho_deploy.redact import redact, register
 
 TOKEN_BYTES = 32
@@ -41,7 +41,7 @@ def value(spec: SecretSpec, root: Path) -> str:
     return found
 
 
-def check(name: str, found: str, kind: str, public: frozenset[str], protected: bool, where: Mark) -> None:
+def check(spec: SecretSpec, found: str, kind: str, public: frozenset[str], protected: bool) -> None:
     """Refuse a value that cannot work or is known to all. kind: a check of roles.yaml, or ""; public: the chart's own values.
 
     Raises `PreflightError`, which does not show the value.
@@ -52,10 +52,10 @@ def check(name: str, found: str, kind: str, public: frozenset[str], protected: b
         try:
             Fernet(found.encode())
         except ValueError:
-            what = f'the secret "{name}" is not a Fernet key (32 bytes in URL-safe base64), which the application needs'
-            raise PreflightError(what, where, "generate: fernet makes one") from None
+            what = f'the secret "{spec.name}" is not a Fernet key (32 bytes in URL-safe base64), which the application needs'
+            raise PreflightError(what, spec.mark, "generate: fernet makes one") from None
     if protected and found in public:
-        raise PreflightError(f'the secret "{name}" is the public default of the chart', where, "give it a value of its own; generate: makes one")
+        raise PreflightError(f'the secret "{spec.name}" is the public default of the chart', spec.mark, "give it a value of its own")
 
 
 def registry_config(spec: SecretSpec, root: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -268,3 +269,21 @@ def test_what_the_api_server_would_refuse_is_in_the_plan(site: Site) -> None:
     ran = site.invoke("plan", code=4)
     assert "x Deployment/core" in ran.stdout
     assert "replicaz" in ran.stdout
+
+
+def test_an_install_by_hand_keeps_its_secrets_when_it_is_taken_over(site: Site, eventually: Eventually) -> None:
+    _install_by_hand(site, "guide")
+    eventually(lambda: _settled(site))
+    ran = site.invoke("deploy")
+    assert "core.db.password taken over from Deployment/" in ran.stderr
+    secret = site.get("Secret", "syntho-ui-secrets", "v1")
+    assert secret is not None
+    values = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
+    assert values["core.db.password"] == "postgres"
+    assert values["backend.db.password"] == "syntho-local-password"
+    assert values["core.secret_key"] == "ZzXj2az_fnnM59mviJc0hmU_jhcdIVaI51dbEkuiXLk="
+    own = site.get("Secret", "backend-secret", "v1")
+    assert own is not None
+    assert values["backend.secret_key"] == base64.b64decode(own["data"]["backend.secret_key"]).decode()
+    assert values["backend.user.password"] == "password"
+    assert values["license"] == "<put-your-own-license>"

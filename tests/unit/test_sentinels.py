@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from syntho_deploy.documents import canonical
 from syntho_deploy.errors import InputError
-from syntho_deploy.secrets.sentinels import TOKEN, Cut, cut, placeholders, pod_specs, secret_keys, sentinel
+from syntho_deploy.secrets.sentinels import TOKEN, Cut, Place, cut, placeholders, pod_specs, secret_keys, sentinel
 from syntho_deploy.secrets.store import PLACEHOLDER
 
 NAMES = ["license", "core.db.password", "core_db.password", "a-b"]
+PLACES = {name: Place(name) for name in NAMES}
 OURS = "env-secrets"
 Values = Mapping[str, str]
 Secrets = Mapping[str, Mapping[str, str]]  # content by key, by the Secret's name
@@ -58,7 +59,7 @@ def created(result: Cut, values: Values) -> dict[str, dict[str, str]]:
 
     def part(match: re.Match[str]) -> str:
         if match[1]:
-            return "${secret:"
+            return "$"
         return quote(values[match[2]], safe="") if match[3] else values[match[2]]
 
     return {item.name: {key: PLACEHOLDER.sub(part, text) for key, text in item.data.items()} for item in result.secrets}
@@ -202,7 +203,7 @@ def test_a_container_gets_what_the_chart_would_have_given_it(data: st.DataObject
     ]
     before = canonical(objects)
 
-    result = cut(objects, NAMES, OURS)
+    result = cut(objects, PLACES, OURS)
 
     assert canonical(objects) == before
     assert not TOKEN.search(canonical(result.objects))
@@ -231,7 +232,7 @@ def test_a_container_gets_what_the_chart_would_have_given_it(data: st.DataObject
 def test_a_password_in_a_url_decodes_to_the_secret(values: Values) -> None:
     token = sentinel("core.db.password")
     url = f"postgresql://{sentinel('license')}:{token}@db:5432/x?key={token}"
-    result = cut([workload("Pod", [{"containers": [{"env": [{"name": "URL", "value": url}]}]}])], NAMES, OURS)
+    result = cut([workload("Pod", [{"containers": [{"env": [{"name": "URL", "value": url}]}]}])], PLACES, OURS)
     environment, _, _ = kubelet(container_of(result), created(result, values))
     before, _, query = environment["URL"].partition("?key=")
     parts = urlsplit(before)
@@ -251,7 +252,7 @@ def container_of(result: Cut) -> dict[str, Any]:
 
 def test_an_exact_value_becomes_a_reference_and_text_around_it_stays_readable() -> None:
     env = [{"name": "A", "value": sentinel("license")}, {"name": "B", "value": f"x {sentinel('license')} y"}]
-    result = cut([workload("Deployment", [{"containers": [{"env": env, "args": [f"--key={sentinel('a-b')}", "--more"]}]}])], NAMES, OURS)
+    result = cut([workload("Deployment", [{"containers": [{"env": env, "args": [f"--key={sentinel('a-b')}", "--more"]}]}])], PLACES, OURS)
     assert container_of(result) == {
         "env": [
             {"name": "SECRET_LICENSE", "valueFrom": {"secretKeyRef": {"name": OURS, "key": "license"}}},
@@ -268,7 +269,7 @@ def test_an_exact_value_becomes_a_reference_and_text_around_it_stays_readable() 
 def test_a_variable_of_the_chart_is_never_shadowed() -> None:
     env = [{"name": "SECRET_LICENSE", "value": "mine"}, {"name": "B", "value": f"x{sentinel('license')}"}]
     environment, _, _ = kubelet(
-        container_of(result := cut([workload("Pod", [{"containers": [{"env": env}]}])], NAMES, OURS)), created(result, {"license": "s"})
+        container_of(result := cut([workload("Pod", [{"containers": [{"env": env}]}])], PLACES, OURS)), created(result, {"license": "s"})
     )
     assert environment["SECRET_LICENSE"] == "mine"
     assert environment["B"] == "xs"
@@ -280,14 +281,14 @@ def test_a_secret_of_the_chart_that_only_env_reads_leaves_and_others_are_ours_to
         "volumes": [{"secret": {"secretName": "two"}}],
     }
     own = [secret_object(name, {"k": sentinel("license"), "plain": "text"}, True) for name in ("one", "two", "nobody")]
-    result = cut([workload("Deployment", [pod]), *own], NAMES, OURS)
+    result = cut([workload("Deployment", [pod]), *own], PLACES, OURS)
     assert [item.name for item in result.secrets] == [OURS, "nobody", "two"]
     assert result.secrets[2].data == {"k": "${secret:license}", "plain": "text"}
 
 
 def test_type_and_keys_of_a_secret_are_kept() -> None:
     own = secret_object("tls", {"tls.key": sentinel("license"), "tls.crt": "a\nb\n"}, True) | {"type": "kubernetes.io/tls"}
-    (made,) = cut([own], NAMES, OURS).secrets
+    (made,) = cut([own], PLACES, OURS).secrets
     assert (made.name, made.type, made.data) == ("tls", "kubernetes.io/tls", {"tls.key": "${secret:license}", "tls.crt": "a\nb\n"})
 
 
@@ -318,7 +319,7 @@ SURFACES: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_secret_in_a_readable_place_is_an_error_that_names_object_and_field(case: str) -> None:
     item, place = SURFACES[case]
     with pytest.raises(InputError) as caught:
-        cut([item], NAMES, OURS)
+        cut([item], PLACES, OURS)
     assert f'the secret "license" ends up in {place}' in str(caught.value)
 
 
@@ -327,7 +328,7 @@ def test_a_secret_in_base64_is_found_at_every_alignment(before: bytes, after: by
     text = base64.b64encode(before + sentinel("license").encode() + after).decode()
     item = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "annotations": {"auth": text}}}
     with pytest.raises(InputError, match="Service/s at /metadata/annotations/auth"):
-        cut([item], NAMES, OURS)
+        cut([item], PLACES, OURS)
 
 
 REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
@@ -335,7 +336,6 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
         [secret_object("s", {"auth": base64.b64encode(f"me:{sentinel('license')}".encode()).decode()}, True)],
         "Secret/s at /data/auth",
     ),
-    "after a dollar": ([secret_object("s", {"k": f"a${sentinel('license')}"}, True)], "cannot be told from an escape"),
     "no base64": (
         [{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"k": "not base64!"}}],
         "Secret/s of the chart has a key k",
@@ -350,23 +350,23 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
 def test_a_secret_of_the_chart_that_cannot_be_made_is_an_error(case: str) -> None:
     objects, words = REFUSED[case]
     with pytest.raises(InputError, match=re.escape(words)):
-        cut(objects, NAMES, OURS)
+        cut(objects, PLACES, OURS)
 
 
 def test_two_secrets_cannot_share_a_key() -> None:
     env = [{"name": "A", "value": f"http://me:{sentinel('a')}@h"}, {"name": "B", "value": sentinel("a.url")}]
     with pytest.raises(InputError, match=r'"a\.url" has the name under which "a" is kept'):
-        cut([workload("Pod", [{"containers": [{"env": env}]}])], ["a", "a.url"], OURS)
+        cut([workload("Pod", [{"containers": [{"env": env}]}])], {name: Place(name) for name in ("a", "a.url")}, OURS)
 
 
 def test_base64_with_line_ends_is_base64() -> None:
     text = base64.b64encode(sentinel("license").encode()).decode()
     item = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"k": f"{text[:10]}\n{text[10:]}\n"}}
-    assert cut([item], NAMES, OURS).secrets[0].data == {"k": "${secret:license}"}
+    assert cut([item], PLACES, OURS).secrets[0].data == {"k": "${secret:license}"}
 
 
 def test_what_surfaces_nowhere_is_not_found() -> None:
-    assert cut([workload("Pod", [{"containers": [{"env": [{"name": "A", "value": "x"}]}]}])], NAMES, OURS) == Cut(
+    assert cut([workload("Pod", [{"containers": [{"env": [{"name": "A", "value": "x"}]}]}])], PLACES, OURS) == Cut(
         [workload("Pod", [{"containers": [{"env": [{"name": "A", "value": "x"}]}]}])], (), frozenset()
     )
 
@@ -399,3 +399,27 @@ def test_every_reference_to_a_secret_is_seen() -> None:
         ("projected", None, False),
         ("tls", None, True),
     }
+
+
+def test_a_dollar_before_a_secret_in_a_secret_of_the_chart_stays() -> None:
+    own = secret_object("s", {"k": f"a${sentinel('license')}$$b"}, True)
+    result = cut([own], PLACES, OURS)
+    assert created(result, {"license": "L"})["s"]["k"] == "a$L$$b"
+
+
+def test_a_secret_that_is_there_already_is_referred_to_in_place() -> None:
+    places = {**PLACES, "license": Place("key", "theirs")}
+    url = f"http://u:{sentinel('license')}@h/"
+    result = cut(
+        [workload("Pod", [{"containers": [{"env": [{"name": "A", "value": sentinel("license")}, {"name": "U", "value": url}]}]}])], places, OURS
+    )
+    found = {entry["name"]: entry for entry in container_of(result)["env"]}
+    assert found["A"]["valueFrom"]["secretKeyRef"] == {"name": "theirs", "key": "key"}
+    assert [(item.name, item.data) for item in result.secrets] == [(OURS, {"license.url": "${secret:license|url}"})]
+
+
+def test_a_new_generation_is_a_new_key() -> None:
+    result = cut(
+        [workload("Pod", [{"containers": [{"env": [{"name": "A", "value": sentinel("license")}]}]}])], {**PLACES, "license": Place("license.2")}, OURS
+    )
+    assert [item.data for item in result.secrets] == [{"license.2": "${secret:license}"}]
