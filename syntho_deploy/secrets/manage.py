@@ -122,8 +122,7 @@ def _surfaces(item: Object, secret: str) -> Iterator[tuple[str, str, str, str | 
                 reference = (entry.get("valueFrom") or {}).get("secretKeyRef") or {}
                 if reference.get("name") == secret:
                     helpers[entry["name"]] = reference["key"]
-                    if not entry["name"].startswith("SECRET_"):
-                        yield container["name"], entry["name"], reference["key"], None
+                    yield container["name"], entry["name"], reference["key"], None
             for entry in container.get("env") or []:
                 used = [name for name in _VARIABLE.findall(entry.get("value") or "") if name in helpers]
                 if len(used) == 1:

@@ -159,7 +159,7 @@ def test_a_plan_names_the_pods_that_restart(site: Site) -> None:
     (change,) = core["changes"]
     assert change["path"] == "/spec/template/spec/containers/[name=core]/image"
     assert (change["before"], change["after"]) == ("syntho.azurecr.io/syntho-core-api:latest", "syntho.azurecr.io/syntho-core-api:2.0.0")
-    assert change["origin"].startswith("overlays/here/syntho-ui.values.yaml:1:3")
+    assert change["origin"] == "syntho-ui:/core/image/repository (chart default), overlays/here/syntho-ui.values.yaml:1:3"
     assert len(core["pods"]) == 1
     assert core["pods"][0].startswith("core-")
     assert [item["object"] for item in found["objects"] if item["action"] != "unchanged"] == ["Deployment/core", "Deployment/core-worker"]
