@@ -35,6 +35,7 @@ compile
 cluster cluster.*
 secrets.sources
 secrets.store
+secrets.manage
 overlays.liveness
 diff steps verify
 status plan
