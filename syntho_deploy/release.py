@@ -12,6 +12,7 @@ from syntho_deploy import plan as planning
 from syntho_deploy import verify
 from syntho_deploy.cluster import crds, readiness, record
 from syntho_deploy.cluster.client import MANAGER, ApiError, Client
+from syntho_deploy.cluster.doomed import doomed
 from syntho_deploy.cluster.lease import Lease
 from syntho_deploy.cluster.releases import stored
 from syntho_deploy.cluster.watch import View
@@ -23,6 +24,7 @@ from syntho_deploy.secrets import manage, store
 from syntho_deploy.secrets.sentinels import label
 from syntho_deploy.steps import Step, Steps
 
+EVENTS_SECONDS = 3.0  # how often to ask for events while something is not ready
 QUIET_SECONDS = 1.0  # how long to wait for the next event before looking at the deadline again
 
 
@@ -186,19 +188,23 @@ def _apply_crds(client: Client, missing: dict[str, Path], steps: Steps) -> None:
 
 
 def _ensure_namespace(client: Client, name: str, manage: bool) -> None:
+    if _is_there(client, name, manage):
+        return
     if not manage:
-        try:
-            present = client.get("v1", "Namespace", "", name) is not None
-        except ApiError as error:
-            if error.status != 403:
-                raise
-            present = True  # who may not look at namespaces is told by the first write into it
-        if not present:
-            raise PreflightError(
-                f"the namespace {name} does not exist, and manage.namespace is false", todo="have it made, or set manage.namespace to true"
-            )
-    elif client.get("v1", "Namespace", "", name) is None:
-        client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        raise PreflightError(
+            f"the namespace {name} does not exist, and manage.namespace is false", todo="have it made, or set manage.namespace to true"
+        )
+    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+
+
+def _is_there(client: Client, name: str, manage: bool) -> bool:
+    """Does a namespace exist? Who may not look at namespaces, and need not, is told by the first write into it."""
+    try:
+        return client.get("v1", "Namespace", "", name) is not None
+    except ApiError as error:
+        if error.status != 403 or manage:
+            raise
+        return True
 
 
 def _release(root: Path, way: Way, client: Client, chart: CompiledChart, steps: Steps, deadline: float, after: Future[None] | None) -> None:
@@ -228,6 +234,7 @@ def _until_ready(client: Client, compiled: Compiled, view: View, step: Step, dea
     items = [item for item in compiled.objects if item["kind"] in readiness.RULES]
     clusters = [item for item in items if item["kind"] == "RayCluster"]
     deleted: dict[str, str] = {}
+    looked = time.monotonic()
     while True:
         lease.check()
         live = view.live()
@@ -240,12 +247,23 @@ def _until_ready(client: Client, compiled: Compiled, view: View, step: Step, dea
             step.result = f"{len(items)} objects" + (f"; replaced {', '.join(deleted.values())}" if deleted else "")
             return list(deleted.values())
         step.note(f"{len(items) - len(reasons)} of {len(items)} ready")
+        if time.monotonic() > looked + EVENTS_SECONDS:
+            looked = time.monotonic()
+            if stuck := doomed(live, _events(client, compiled.environment.target.namespace)):
+                raise NotHealthyError(_listed("waiting longer is in vain", stuck), todo="mend that, then deploy again")
         if time.monotonic() > deadline:
             raise NotHealthyError(
                 _listed("not ready in time", (f"{name}: {reason}" for name, reason in reasons.items())),
                 todo="invoke status shows it again; a longer --timeout gives it more time",
             )
         view.wait(min(QUIET_SECONDS, max(0.05, deadline - time.monotonic())))
+
+
+def _events(client: Client, namespace: str) -> list[readiness.Object]:
+    try:
+        return client.objects("v1", "Event", namespace)
+    except ApiError:  # an account may lack the permission, and events are a help only
+        return []
 
 
 def _listed(title: str, lines: Iterable[str]) -> str:
@@ -263,7 +281,7 @@ def undeploy(client: Client, compiled: Compiled, helm: Helm, steps: Steps, timeo
     if foreign and not delete_data:
         what = f"the release {', '.join(foreign)} was not deployed from here: uninstalling it would delete its volumes"
         raise PreflightError(what, todo="deploy first, which takes it over and keeps the volumes; or say --delete-data")
-    if (not releases and not delete_data) or client.get("v1", "Namespace", "", namespace) is None:
+    if (not releases and not delete_data) or not _is_there(client, namespace, compiled.environment.manage_namespace):
         return []
     with Lease(client, namespace, lease_name(compiled), "undeploy"):
         return _remove(client, compiled, list(releases), helm, steps, timeout, delete_data)
