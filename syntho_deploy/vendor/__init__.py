@@ -19,14 +19,13 @@ from pathlib import Path
 from syntho_deploy import documents
 from syntho_deploy.errors import DeployError, InputError, LockedError, raise_all
 from syntho_deploy.vendor import source, tree
-from syntho_deploy.vendor.pin import UPDATE, Lock, LockedChart, Pin, load_lock, load_pin, write_lock
+from syntho_deploy.vendor.pin import Lock, LockedChart, Pin, load_lock, load_pin, run_vendor, write_lock
 
 __all__ = ["Lock", "LockedChart", "Pin", "Report", "Vendored", "load_lock", "load_pin", "vendor", "vendored"]
 
 URL_VARIABLE = "SYNTHO_CHARTS_URL"
 LOCK_TIMEOUT = 900.0  # seconds to wait for another run, which may be fetching
 NAMED = 10  # changed files that a message names
-RESTORE = "run: invoke vendor"
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,9 @@ def _fetch(root: Path, pin: Pin, url: str | None, lock: Lock) -> None:
     with _staging(root, pin) as folder:
         place = source.open_source(root, pin, url, folder / "git")
         found = Lock(pin.source, pin.ref, lock.commit, source.stage(place, pin, place.fetch(lock.commit), folder / "new"), pin.successor)
-        raise_all([InputError(line, pin.lock_path, f"restore the lock from git, or {UPDATE}") for line in lock.differences(found)])
+        raise_all(
+            [InputError(line, pin.lock_path, f"restore the lock from git, or {run_vendor(pin.path, True)}") for line in lock.differences(found)]
+        )
     _place(folder, _home(root, pin), lock)
 
 
@@ -227,7 +228,7 @@ def _refuse_moved(root: Path, pin: Pin, lock: Lock) -> None:
 
 
 def _refuse(pin: Pin, faults: list[_Fault]) -> None:
-    raise_all([InputError(fault.what, pin.mark("charts"), RESTORE) for fault in faults])
+    raise_all([InputError(fault.what, pin.mark("charts"), run_vendor(pin.path)) for fault in faults])
 
 
 def _base(root: Path) -> Path:

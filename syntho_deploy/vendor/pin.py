@@ -8,14 +8,14 @@ from pathlib import Path, PurePosixPath
 
 from syntho_deploy import documents
 from syntho_deploy.documents import Document
-from syntho_deploy.errors import InputError, Mark, raise_all
+from syntho_deploy.errors import InputError, Mark, raise_all, shown
 from syntho_deploy.section import Section
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 REF = re.compile(r"(?!.*(\.\.|//|/$|\.$|\.lock$))[A-Za-z0-9_][A-Za-z0-9_.+/#@-]*")
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[^/]+:")  # the second is ssh's host:path
 COMMIT, SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
-UPDATE = "run: invoke vendor --update"
+DEFAULT = "charts.yaml"  # the pin file that `invoke vendor` takes when none is named
 HEADER = "# What the pin beside this file resolved to. Written by: invoke vendor --update\n"
 
 
@@ -73,6 +73,12 @@ class Lock:
         mine, theirs = (_flat(asdict(lock)) for lock in (self, other))
         changed = [key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
         return [f"{key}: {mine.get(key, 'nothing')} is locked, {theirs.get(key, 'nothing')} found" for key in changed]
+
+
+def run_vendor(pin: Path, update: bool = False) -> str:
+    """The command that fetches the charts of a pin file, or resolves it anew."""
+    option = "" if pin.name == DEFAULT else f" --pin={shown(pin)}"
+    return f"run: invoke vendor{option}{' --update' if update else ''}"
 
 
 def _flat(value: documents.Json) -> dict[str, str]:
@@ -134,7 +140,7 @@ def _inside(path: str) -> bool:
 def load_lock(pin: Pin) -> Lock:
     """The pin's lock. Raises `InputError` where it is missing, broken, or the lock of another pin than the file now says."""
     if not pin.lock_path.exists():
-        raise InputError("this pin has no lock yet: what it resolves to is not known", pin.lock_path, UPDATE)
+        raise InputError("this pin has no lock yet: what it resolves to is not known", pin.lock_path, run_vendor(pin.path, True))
     lock = read_lock(pin.lock_path)
     paths = {name: chart.path for name, chart in lock.charts.items()}
     pairs = {
@@ -142,7 +148,7 @@ def load_lock(pin: Pin) -> Lock:
         **{f"charts.{name}": (paths.get(name), pin.charts.get(name)) for name in sorted(paths.keys() | pin.charts.keys())},
     }  # fmt: skip
     raise_all([
-        InputError(f"{key} is {wanted or 'absent'} here, and {locked or 'absent'} in the lock", pin.mark(*key.split(".")), UPDATE)
+        InputError(f"{key} is {wanted or 'absent'} here, and {locked or 'absent'} in the lock", pin.mark(*key.split(".")), run_vendor(pin.path, True))
         for key, (locked, wanted) in pairs.items() if locked != wanted
     ])  # fmt: skip
     return lock
@@ -158,7 +164,7 @@ def read_lock(path: Path) -> Lock:
     charts = {name: _locked(section) for name, section in top.section("charts").sections().items()}
     top.done()
     for error in errors:
-        error.todo = error.todo or f"restore it from git, or {UPDATE}"
+        error.todo = error.todo or f"restore it from git, or {run_vendor(path.with_name(path.name.replace('.lock', '')), True)}"
     raise_all(errors)
     return Lock(source, ref or None, commit, charts, successor or None)
 

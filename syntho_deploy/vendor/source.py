@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from syntho_deploy import documents, process, redact
 from syntho_deploy.errors import InputError, PreflightError, nearest, raise_all
 from syntho_deploy.vendor import tree
-from syntho_deploy.vendor.pin import COMMIT, UPDATE, LockedChart, Pin
+from syntho_deploy.vendor.pin import COMMIT, LockedChart, Pin, run_vendor
 from syntho_deploy.vendor.tree import Entry
 
 FETCH_TIMEOUT = 600.0
@@ -57,7 +57,9 @@ class Directory:
         found = self._scan()
         if found.id != commit:
             raise InputError(
-                f"the source moved: {self.pin.source} is tree {found.id[:12]} now, {commit[:12]} is locked", self.pin.mark("source"), UPDATE
+                f"the source moved: {self.pin.source} is tree {found.id[:12]} now, {commit[:12]} is locked",
+                self.pin.mark("source"),
+                run_vendor(self.pin.path, True),
             )
         return found.entries
 
@@ -114,7 +116,11 @@ class Git:
         if kind != "commit":
             what = f"is a {kind}, not a commit, in" if kind else "is no commit of any branch or tag of"
             tags = ", ".join(sorted(_short_names(refs))[-5:])
-            raise InputError(f"{commit} {what} the source", self.pin.mark("ref"), f"pin a commit or a tag that it has ({tags})" if tags else UPDATE)
+            raise InputError(
+                f"{commit} {what} the source",
+                self.pin.mark("ref"),
+                f"pin a commit or a tag that it has ({tags})" if tags else run_vendor(self.pin.path, True),
+            )
         files = {}
         for row in self._git("ls-tree", "-r", "-l", "-z", "--full-tree", commit, raw=True).stdout.split("\0")[:-1]:
             about, path = row.split("\t", 1)
