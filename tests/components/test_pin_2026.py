@@ -1,0 +1,391 @@
+"""The charts of deployment-tools at 2026.1.1, with the overlays of that pin and the same environments and components.
+
+They are not ours to ship, so they are fetched: from SYNTHO_DEPLOYMENT_TOOLS_URL, or from where the pin says.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from syntho_deploy import documents
+from syntho_deploy.compile import Compiled, Project
+from syntho_deploy.errors import DeployError
+from syntho_deploy.helm import Helm
+from syntho_deploy.overlays.layers import components
+from syntho_deploy.overlays.pointer import compile_pointer
+from syntho_deploy.secrets.sentinels import TOKEN, label
+from syntho_deploy.vendor import load_pin, vendor
+from tests.conftest import copy_project, write_files
+
+pytestmark = pytest.mark.upstream
+
+PIN = "vendor/charts-2026.1.1.yaml"
+SEARCH = ("overlays/pins/2026.1.1", "overlays")
+URL_VARIABLE = "SYNTHO_DEPLOYMENT_TOOLS_URL"
+PUBLIC = ("syntho-local-password", "ZzXj2az_", "ix!57KPg", "postgres:postgres@", "put-your-own-license", "<license-key>")
+
+
+def with_charts(folder: Path) -> None:
+    """Vendor the pin's charts into a project. Skips where they cannot be had."""
+    pin = load_pin(folder, folder / PIN)
+    url = os.environ.get(URL_VARIABLE) or pin.source  # not SYNTHO_CHARTS_URL, a mirror of the other repository
+    try:
+        vendor(folder, pin, url)
+    except DeployError as error:
+        pytest.skip(f"the charts of deployment-tools are missing: set {URL_VARIABLE} to a mirror of them ({error.what})")
+
+
+@pytest.fixture(scope="module")
+def upstream(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which the charts are vendored and every environment is at this pin."""
+    folder = copy_project(root, tmp_path_factory.mktemp("pin") / "project")
+    with_charts(folder)
+    for name in ("dev", "staging", "prod"):
+        file = folder / "envs" / f"{name}.yaml"
+        file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "charts": PIN}))
+    return folder
+
+
+def files(found: Compiled) -> dict[str, dict[str, str]]:
+    return {name: chart.files for name, chart in found.charts.items()}
+
+
+def manifests(found: Compiled) -> str:
+    return "".join(text for chart in found.charts.values() for name, text in chart.files.items() if name.startswith("manifests/"))
+
+
+@pytest.mark.parametrize("name", ["dev", "staging", "prod"])
+def test_each_shipped_environment_compiles_to_the_same_bytes_under_both_helms(upstream: Path, helm: Helm, helm3: Helm, name: str) -> None:
+    first = Project.load(upstream, name).compile(helm)
+    assert files(first) == files(Project.load(upstream, name).compile(helm3))
+    shutil.rmtree(upstream / ".cache")
+    assert files(first) == files(Project.load(upstream, name).compile(helm))  # nothing random is left
+    assert not TOKEN.search("".join(text for chart in files(first).values() for text in chart.values()))
+    assert [public for public in PUBLIC if public in manifests(first)] == []
+    assert {item["kind"] for item in first.objects} >= {"RayCluster", "Deployment", "Ingress"}
+    assert not [item for item in first.objects if item["kind"] in ("Secret", "Pod", "CustomResourceDefinition")]
+
+
+@pytest.mark.parametrize("name", ["dev", "staging", "prod"])
+def test_each_image_comes_from_the_environments_registry(upstream: Path, helm: Helm, name: str) -> None:
+    project = Project.load(upstream, name)
+    images = set(re.findall(r"^\s*(?:- )?image: (.*)", manifests(project.compile(helm)), re.MULTILINE))
+    assert images
+    assert not [image for image in images if not image.startswith(f"{project.environment.vars['registry']}/")]
+
+
+def test_the_custom_resource_definitions_of_the_subchart_come_along_once(upstream: Path, helm: Helm) -> None:
+    chart = Project.load(upstream, "dev").compile(helm).charts["ray"]
+    assert [path.name for path in chart.crds] == ["ray.io_rayclusters.yaml", "ray.io_rayjobs.yaml", "ray.io_rayservices.yaml"]
+    (cluster,) = [item for item in chart.objects if item["kind"] == "RayCluster"]
+    assert cluster["apiVersion"] == "ray.io/v1"
+    assert not [keys for keys, value in documents.walk(cluster) if value is None]
+
+
+# --- the engine, on an overlay of one's own -------------------------------------------------------------------------
+
+
+class Build:
+    """Compiles an environment made of these components, operations and variables."""
+
+    def __init__(self, folder: Path, helm: Helm, vars_: dict[str, Any]) -> None:
+        self.folder, self.helm, self.vars = folder, helm, vars_
+
+    def __call__(self, *names: str, ray: list[Any] | None = None, ui: list[Any] | None = None, helm: Helm | None = None) -> dict[str, dict[str, Any]]:
+        """The objects by Kind/name."""
+        own = self.folder / "overlays" / "one"
+        shutil.rmtree(own, ignore_errors=True)
+        for chart, operations in (("ray", ray), ("syntho-ui", ui)):
+            if operations:
+                write_files(own, {f"{chart}.values.yaml": yaml.safe_dump(operations)})
+        environment = {"cluster": {"context": "c", "namespace": "ns"}, "charts": PIN, "components": list(names), "vars": self.vars}
+        environment["secrets"] = {name: {"generate": "token"} for name in self.secrets(names)}
+        write_files(self.folder, {"envs/one.yaml": yaml.safe_dump(environment)})
+        self.compiled = Project.load(self.folder, "one").compile(helm or self.helm)
+        return {label(item): item for item in self.compiled.objects}
+
+    def secrets(self, names: tuple[str, ...]) -> set[str]:
+        texts = [
+            file.read_text()
+            for name in names
+            for file in place(self.folder, name).rglob("*.yaml")
+            if file.parent.name.endswith(".objects") or file.parent == place(self.folder, name)
+        ]
+        return {name for text in texts for name in re.findall(r"\$\{secret:([^}]*)\}", text)}
+
+
+def place(folder: Path, name: str) -> Path:
+    """The folder that gives a component at this pin."""
+    return next(folder / search / "components" / name for search in SEARCH if (folder / search / "components" / name).is_dir())
+
+
+VARS: dict[str, Any] = {
+    "host": "h.example.com", "ingress_class": "nginx", "tls_secret": "tls-here",
+    "registry": "r.example.com/s", "tag": "2026.1", "operator_tag": "1.4", "postgres_tag": "14", "redis_tag": "7",
+    "pull_secret": "pull-here", "storage_class": "rwo-here", "storage_class_rwx": "rwx-here", "head_cpu": "3", "head_memory": "5G",
+    "postgres_host": "pg.example.com", "postgres_port": 5433, "core_db": "c", "core_db_user": "cu", "backend_db": "b", "backend_db_user": "bu",
+    "redis_host": "redis.example.com", "redis_port": 6380, "admin_user": "boss", "admin_email": "boss@example.com",
+}  # fmt: skip
+
+
+@pytest.fixture
+def build(upstream: Path, helm: Helm) -> Build:
+    return Build(upstream, helm, VARS)
+
+
+def at(objects: dict[str, dict[str, Any]], of: str, path: str) -> Any:
+    """A field of an object, by a pointer with selectors."""
+    here: Any = objects[of]
+    for key in compile_pointer(here, path)[0]:
+        here = here[key]
+    return here
+
+
+def env(objects: dict[str, dict[str, Any]], of: str, name: str) -> Any:
+    """A variable of an object's first container: its value, or the (Secret, key) that it comes from."""
+    entries = at(objects, of, "/spec/template/spec/containers")[0]["env"]
+    (entry,) = [entry for entry in entries if entry["name"] == name]
+    reference = (entry.get("valueFrom") or {}).get("secretKeyRef")
+    return (reference["name"], reference["key"]) if reference else entry["value"]
+
+
+def secret(name: str) -> tuple[str, str]:
+    return "syntho-ui-secrets", name
+
+
+HEAD = "/spec/headGroupSpec/template/spec"
+WORKERS = ("Deployment/backend", "Deployment/backend-worker", "Deployment/core", "Deployment/core-worker", "Deployment/frontend")
+DATABASES = ("Deployment/database", "Deployment/postgres")
+
+
+def pod(objects: dict[str, dict[str, Any]], of: str, path: str = "") -> Any:
+    return at(objects, of, f"/spec/template/spec{path}")
+
+
+def groups(objects: dict[str, dict[str, Any]], name: str = "ray-cluster") -> dict[str, Any]:
+    return {group["groupName"]: group for group in objects[f"RayCluster/{name}"]["spec"].get("workerGroupSpecs", [])}
+
+
+def test_budgets_are_of_the_version_that_the_kubernetes_version_has(build: Build, helm3: Helm) -> None:
+    for part in ("core", "backend", "frontend", "db"):
+        operations = [{"op": "replace", "path": f"/{part}/podDisruptionBudget", "value": {"minAvailable": 1}}]
+        found = build("keys", "admin", ui=operations)
+        budgets = [item for item in found.values() if item["kind"] == "PodDisruptionBudget"]
+        assert {item["apiVersion"] for item in budgets} == {"policy/v1"}
+        assert all(item["spec"]["minAvailable"] == 1 and item["spec"]["selector"]["matchLabels"]["app"] for item in budgets)
+        first = files(build.compiled)
+        build("keys", "admin", ui=operations, helm=helm3)
+        assert files(build.compiled) == first
+
+
+def test_what_is_removed_does_not_come_back_from_the_subchart(build: Build, helm: Helm, helm3: Helm) -> None:
+    for binary in (helm, helm3):
+        for operation in ({"op": "remove", "path": "/ray-cluster/head/resources/limits"}, {"op": "remove", "path": "/ray-cluster/head/volumeMounts"}):
+            found = build("keys", ray=[operation], helm=binary)
+            head = at(found, "RayCluster/ray-cluster", f"{HEAD}/containers/[name=ray-head]")
+            assert operation["path"].rpartition("/")[2] not in {**head, **head["resources"]}
+
+
+def test_a_default_of_the_subchart_can_be_replaced(build: Build) -> None:
+    found = build("keys", ray=[{"op": "replace", "path": "/kuberay-operator/readinessProbe/periodSeconds", "value": 7}])
+    assert pod(found, "Deployment/kuberay-operator", "/containers")[0]["readinessProbe"]["periodSeconds"] == 7
+
+
+# --- component by component -----------------------------------------------------------------------------------------
+
+
+def images(build: Build) -> None:
+    found = build("images")
+    for of in WORKERS[:2]:
+        assert pod(found, of, "/containers")[0]["image"] == "r.example.com/s/syntho-core-backend:2026.1"
+    for of in WORKERS[2:4]:
+        assert pod(found, of, "/containers")[0]["image"] == "r.example.com/s/syntho-core-api:2026.1"
+    assert pod(found, "Deployment/frontend", "/containers")[0]["image"] == "r.example.com/s/syntho-core-frontend:2026.1"
+    assert pod(found, "Deployment/frontend", "/initContainers")[0]["image"] == "r.example.com/s/busybox:1.28"
+    for of in DATABASES:
+        assert pod(found, of, "/containers")[0]["image"] == "r.example.com/s/postgres:14"
+    for part in ("containers", "initContainers"):
+        assert pod(found, "StatefulSet/redis", f"/{part}")[0]["image"] == "r.example.com/s/redis:7"
+    assert pod(found, "Deployment/kuberay-operator", "/containers")[0]["image"] == "r.example.com/s/syntho-ray-operator:1.4"
+    assert at(found, "RayCluster/ray-cluster", f"{HEAD}/containers/[name=ray-head]/image") == "r.example.com/s/syntho-ray:2026.1"
+    assert at(found, "RayCluster/ray-cluster", f"{HEAD}/initContainers/[name=init-busybox]/image") == "r.example.com/s/busybox:1.28"
+
+
+def pull_secret(build: Build) -> None:
+    found = build("pull-secret", "ray/two-pools")
+    wanted = [{"name": "pull-here"}]
+    for of in (*WORKERS, *DATABASES, "StatefulSet/redis", "Deployment/kuberay-operator"):
+        assert pod(found, of, "/imagePullSecrets") == wanted
+    assert at(found, "RayCluster/ray-cluster", f"{HEAD}/imagePullSecrets") == wanted
+    assert all(group["template"]["spec"]["imagePullSecrets"] == wanted for group in groups(found).values())
+
+
+def license_(build: Build) -> None:
+    found = build("license", "ray/two-pools")
+    for of in ("Deployment/core", "Deployment/core-worker"):
+        assert env(found, of, "LICENSE_KEY_SIGNED") == secret("license")
+    wanted = {"name": "LICENSE_KEY_SIGNED", "valueFrom": {"secretKeyRef": {"name": "syntho-ui-secrets", "key": "license"}}}
+    assert wanted in at(found, "RayCluster/ray-cluster", f"{HEAD}/containers/[name=ray-head]/env")
+    assert all(wanted in group["template"]["spec"]["containers"][0]["env"] for group in groups(found).values())
+
+
+def ray_address(build: Build) -> None:
+    rename = [{"op": "replace", "path": "/ray-cluster/fullnameOverride", "value": "other"}]
+    for operations, name in (([], "ray-cluster"), (rename, "other")):
+        found = build("ray/address", ray=operations)
+        assert f"RayCluster/{name}" in found
+        for of in ("Deployment/core", "Deployment/core-worker"):
+            for variable in ("RAY_ADDRESS", "CORE_ADDRESS"):
+                assert env(found, of, variable) == f"{name}-head-svc.ns.svc.cluster.local"
+        assert env(found, "Deployment/backend", "RAY_URL") == f"http://{name}-head-svc.ns.svc.cluster.local:8265"
+
+
+def ray_head_only(build: Build) -> None:
+    found = build("ray/head-only")
+    assert groups(found) == {}
+    wanted = {"limits": {"cpu": "3", "memory": "5G"}, "requests": {"cpu": "3", "memory": "5G"}}
+    assert at(found, "RayCluster/ray-cluster", f"{HEAD}/containers/[name=ray-head]/resources") == wanted
+
+
+def ray_two_pools(build: Build) -> None:
+    found = build("ray/two-pools")
+    pools = groups(found)
+    assert {name: (pool["replicas"], pool["minReplicas"], pool["maxReplicas"]) for name, pool in pools.items()} == {
+        "smallGroup": (1, 1, 3),
+        "workergroup": (1, 1, 3),
+    }
+    for name, cpu, memory in (("workergroup", "16", "64G"), ("smallGroup", "4", "8G")):
+        same = {"cpu": cpu, "memory": memory}
+        assert pools[name]["template"]["spec"]["containers"][0]["resources"] == {"limits": same, "requests": same}
+
+
+def storage_class(build: Build) -> None:
+    found = build("storage-class")
+    for claim in ("ray-workflows-claim", "ray-data-claim"):
+        assert at(found, f"PersistentVolumeClaim/{claim}", "/spec/storageClassName") == "rwx-here"
+    for claim in ("database-data-1", "database-data-2"):
+        assert at(found, f"PersistentVolumeClaim/{claim}", "/spec/storageClassName") == "rwo-here"
+    for item in at(found, "StatefulSet/redis", "/spec/volumeClaimTemplates"):
+        assert item["spec"]["storageClassName"] == "rwo-here"
+
+
+def rule(objects: dict[str, dict[str, Any]]) -> dict[str, tuple[str, int]]:
+    paths = at(objects, "Ingress/frontend-ingress", f"/spec/rules/[host={VARS['host']}]/http/paths")
+    return {item["path"]: (item["backend"]["service"]["name"], item["backend"]["service"]["port"]["number"]) for item in paths}
+
+
+def ingress_off(build: Build) -> None:
+    found = build("ingress/off")
+    assert not [name for name in found if name.startswith("Ingress/")]
+    assert env(found, "Deployment/backend", "EXTRA_ALLOWED_HOSTS") == VARS["host"]
+    assert env(found, "Deployment/backend", "SECURE_COOKIES") == "false"
+
+
+def ingress_nginx(build: Build) -> None:
+    found = build("ingress/nginx")
+    assert rule(found) == {"/": ("frontend", 3000), "/api/*": ("backend", 80)}
+    assert [port["port"] for port in found["Service/backend"]["spec"]["ports"]] == [80]
+    assert "tls" not in found["Ingress/frontend-ingress"]["spec"]
+    assert env(found, "Deployment/backend", "FRONTEND_URL") == "http://h.example.com"
+    assert env(found, "Deployment/backend", "SECURE_COOKIES") == "false"
+
+
+def ingress_tls_secret(build: Build) -> None:
+    found = build("ingress/tls-secret")
+    assert rule(found) == {"/": ("frontend", 3000), "/api/*": ("backend", 80)}
+    assert at(found, "Ingress/frontend-ingress", "/spec/tls") == [{"hosts": ["h.example.com"], "secretName": "tls-here"}]
+    assert env(found, "Deployment/backend", "FRONTEND_URL") == "https://h.example.com"
+    assert env(found, "Deployment/backend", "SECURE_COOKIES") == "true"
+
+
+def postgres_in_chart(build: Build) -> None:
+    found = build("postgres/in-chart")
+    assert env(found, "Deployment/postgres", "POSTGRES_PASSWORD") == secret("core.db.password")
+    assert env(found, "Deployment/database", "POSTGRES_PASSWORD") == secret("backend.db.password")
+    for of in ("Deployment/core", "Deployment/core-worker"):
+        assert env(found, of, "DB_PASSWORD") == secret("core.db.password")
+        assert env(found, of, "DATABASE_URL") == "postgresql+asyncpg://postgres:$(SECRET_CORE_DB_PASSWORD_URL)@postgres:5432/rwdb"
+    for of in ("Deployment/backend", "Deployment/backend-worker"):
+        assert env(found, of, "DB_PASSWORD") == secret("backend.db.password")
+
+
+def no_database(found: dict[str, dict[str, Any]], name: str, claim: str) -> None:
+    assert not {f"Deployment/{name}", f"Service/{name}", f"PersistentVolumeClaim/{claim}"} & set(found)
+
+
+def postgres_external(build: Build) -> None:
+    found = build("postgres/external")
+    no_database(found, "postgres", "database-data-1")
+    no_database(found, "database", "database-data-2")
+    for of in ("Deployment/core", "Deployment/core-worker"):
+        assert [env(found, of, f"DB_{part}") for part in ("HOST", "PORT", "NAME", "USER")] == ["pg.example.com", "5433", "c", "cu"]
+        assert env(found, of, "DB_PASSWORD") == secret("core.db.password")
+        assert env(found, of, "DATABASE_URL") == "postgresql+asyncpg://cu:$(SECRET_CORE_DB_PASSWORD_URL)@pg.example.com:5433/c"
+    for of in ("Deployment/backend", "Deployment/backend-worker"):
+        assert [env(found, of, f"DB_{part}") for part in ("HOST", "PORT", "NAME", "USER")] == ["pg.example.com", "5433", "b", "bu"]
+        assert env(found, of, "DB_PASSWORD") == secret("backend.db.password")
+
+
+def no_redis(found: dict[str, dict[str, Any]]) -> None:
+    assert not {"StatefulSet/redis", "Service/redis-svc", "ConfigMap/redis-configuration"} & set(found)
+
+
+def redis_external(build: Build) -> None:
+    found = build("redis/external")
+    no_redis(found)
+    for of in ("Deployment/core", "Deployment/core-worker"):
+        assert env(found, of, "CELERY_BROKER_URL") == "redis://redis.example.com:6380/1"
+    for of in ("Deployment/backend", "Deployment/backend-worker"):
+        assert [env(found, of, f"REDIS_{part}") for part in ("HOST", "PORT", "DB_INDEX")] == ["redis.example.com", "6380", "0"]
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert "redis://redis.example.com:6380/1" in pod(found, "Deployment/core-worker", "/containers")[0][probe]["exec"]["command"][2]
+
+
+def admin(build: Build) -> None:
+    found = build("admin")
+    for of in ("Deployment/backend", "Deployment/backend-worker"):
+        assert [env(found, of, f"USER_{part}") for part in ("NAME", "EMAIL")] == ["boss", "boss@example.com"]
+        assert env(found, of, "USER_PASSWORD") == secret("backend.user.password")
+
+
+def keys(build: Build) -> None:
+    found = build("keys")
+    for of in ("Deployment/core", "Deployment/core-worker"):
+        assert env(found, of, "SECRET_KEY") == secret("core.secret_key")
+    for of in ("Deployment/backend", "Deployment/backend-worker"):
+        assert env(found, of, "SECRET_KEY") == secret("backend.secret_key")
+    once = at(found, "Deployment/backend", "/metadata/annotations/checksum~1config")
+    shutil.rmtree(build.folder / ".cache")
+    assert at(build("keys"), "Deployment/backend", "/metadata/annotations/checksum~1config") == once  # else a hash of a random key
+
+
+# What each component does here. Those of PINNED have a folder of this pin; all others are the common ones, unchanged.
+CLAIMS: dict[str, Callable[[Build], None]] = {
+    "images": images, "pull-secret": pull_secret, "license": license_, "ray/address": ray_address, "ray/head-only": ray_head_only,
+    "ray/two-pools": ray_two_pools, "storage-class": storage_class, "ingress/off": ingress_off, "ingress/nginx": ingress_nginx,
+    "ingress/tls-secret": ingress_tls_secret, "postgres/in-chart": postgres_in_chart, "postgres/external": postgres_external,
+    "redis/external": redis_external, "admin": admin, "keys": keys,
+}  # fmt: skip
+PINNED = {"images", "pull-secret", "ray/head-only", "ray/two-pools", "ingress/off", "ingress/nginx"}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_the_component_does_here_what_it_says(build: Build, name: str) -> None:
+    CLAIMS[name](build)
+    build.compiled.charts["ray"].write(build.folder / "out")
+    assert not TOKEN.search("".join(text for chart in files(build.compiled).values() for text in chart.values()))
+
+
+def test_every_component_is_claimed_and_those_that_differ_here_are_known(root: Path) -> None:
+    assert sorted(components([root / search for search in SEARCH])) == sorted(CLAIMS)
+    assert {str(path.parent.relative_to(root / SEARCH[0] / "components")) for path in (root / SEARCH[0]).rglob("*.values.yaml")} | {
+        str(path.parent.relative_to(root / SEARCH[0] / "components")) for path in (root / SEARCH[0]).rglob("*.manifests.yaml")
+    } == PINNED
