@@ -32,7 +32,7 @@ def lint(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Plain functions do what they say; no cluster is needed to know that."""
     install(session)
-    python(session, "-m", "pytest", "tests/unit", "-m", "not upstream", *session.posargs)
+    python(session, "-m", "pytest", "tests/unit", "tests/components", "-m", "not upstream", *session.posargs)
 
 
 @nox.session

@@ -87,7 +87,7 @@ def test_the_table_has_every_task_with_every_option() -> None:
 
 
 def test_every_component_is_described() -> None:
-    page = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8").partition("## Components")[2].partition("\n## ")[0]
+    page = (ROOT / "overlays" / "components" / "README.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^\| `([^`]+)`", page, re.MULTILINE)) == components([ROOT / "overlays"])
 
 
