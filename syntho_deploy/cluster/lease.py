@@ -29,7 +29,7 @@ class Lease:
 
     def __init__(self, client: Client, namespace: str, name: str, reason: str) -> None:
         self._client, self._namespace, self._name, self._reason = client, namespace, name, reason
-        self._holder = f"{_user()}@{socket.gethostname()} process {os.getpid()} at {datetime.now(UTC):%H:%M:%S.%f}"
+        self._holder = f"{who()} process {os.getpid()} at {datetime.now(UTC):%H:%M:%S.%f}"
         self._stop = threading.Event()
         self._lost: DeployError | None = None
         self._renewer = threading.Thread(target=self._renew, daemon=True, name="lease")
@@ -124,8 +124,10 @@ def _micro() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
-def _user() -> str:
+def who() -> str:
+    """Who runs this, and where: `user@host`."""
     try:
-        return getpass.getuser()
+        user = getpass.getuser()
     except (KeyError, OSError):
-        return "somebody"
+        user = "somebody"
+    return f"{user}@{socket.gethostname()}"

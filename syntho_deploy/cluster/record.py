@@ -7,16 +7,15 @@ holds no secret, so neither does a record.
 from __future__ import annotations
 
 import base64
-import getpass
 import gzip
 import json
 import re
-import socket
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from syntho_deploy.cluster.client import Client, Object
+from syntho_deploy.cluster.lease import who
 from syntho_deploy.compile import Compiled, CompiledChart, Project
 from syntho_deploy.documents import canonical, dump
 from syntho_deploy.environment import Release
@@ -59,7 +58,7 @@ def write(client: Client, compiled: Compiled, reason: str) -> int:
     existing = records(client, name, namespace)
     number = existing[-1].number + 1 if existing else 1
     content = {
-        "when": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "who": f"{_user()}@{socket.gethostname()}", "reason": reason,
+        "when": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "who": who(), "reason": reason,
         "charts": {chart: _chart(one) for chart, one in compiled.charts.items()},
         "secrets": [asdict(item) for item in compiled.secrets],
         "secret": compiled.secret,
@@ -120,10 +119,3 @@ def delete(client: Client, environment: str, namespace: str) -> None:
     """Forget all records of an environment."""
     for item in client.objects("v1", "Secret", namespace, f"{LABEL}={environment}"):
         client.delete("v1", "Secret", namespace, item["metadata"]["name"])
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "somebody"

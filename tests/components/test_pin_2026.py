@@ -133,6 +133,14 @@ VARS: dict[str, Any] = {
     "pull_secret": "pull-here", "storage_class": "rwo-here", "storage_class_rwx": "rwx-here", "head_cpu": "3", "head_memory": "5G",
     "postgres_host": "pg.example.com", "postgres_port": 5433, "core_db": "c", "core_db_user": "cu", "backend_db": "b", "backend_db_user": "bu",
     "redis_host": "redis.example.com", "redis_port": 6380, "admin_user": "boss", "admin_email": "boss@example.com",
+    "cluster_name": "other", "pool": "gpu", "pool_replicas": 2, "pool_max": 4, "pool_cpu": "6", "pool_memory": "7G",
+    "cluster_issuer": "issuer-here", "core_replicas": 2, "backend_replicas": 3, "frontend_replicas": 4,
+    "ray_volume_size": "21Gi", "core_volume_size": "22Gi", "backend_volume_size": "23Gi",
+    **{f"{part}_{name}": value for part in ("head", "worker", "small") for name, value in {
+        "node_selector": {"pool": part}, "tolerations": [{"key": part, "operator": "Equal", "value": "y", "effect": "NoSchedule"}],
+        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+        "security_context": {"runAsNonRoot": True}, "annotations": {"part": part},
+    }.items()},
 }  # fmt: skip
 
 
@@ -267,6 +275,54 @@ def ray_two_pools(build: Build) -> None:
         assert pools[name]["template"]["spec"]["containers"][0]["resources"] == {"limits": same, "requests": same}
 
 
+def cluster_name(build: Build) -> None:
+    found = build("cluster-name", "ray/address")
+    assert "RayCluster/other" in found
+    assert env(found, "Deployment/core", "RAY_ADDRESS") == "other-head-svc.ns.svc.cluster.local"
+
+
+def ray_pool(build: Build) -> None:
+    for others in ((), ("ray/two-pools",), ("ray/head-only",)):
+        pools = groups(build(*others, "ray/pool"))
+        assert sorted(pools) == sorted(["gpu", *(("smallGroup", "workergroup") if others == ("ray/two-pools",) else ())])
+        assert [pools["gpu"][name] for name in ("replicas", "minReplicas", "maxReplicas")] == [2, 2, 4]
+        same = {"cpu": "6", "memory": "7G"}
+        (container,) = pools["gpu"]["template"]["spec"]["containers"]
+        assert container["resources"] == {"limits": same, "requests": same}
+        assert "/tmp/ray-data" in {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
+def ray_autoscaling(build: Build) -> None:
+    found = build("ray/autoscaling", "ray/two-pools")
+    assert found["RayCluster/ray-cluster"]["spec"]["enableInTreeAutoscaling"] is True
+    assert {(pool["minReplicas"], pool["maxReplicas"]) for pool in groups(found).values()} == {(1, 3)}
+    assert "forced-cluster-upgrade" not in str(found["Deployment/kuberay-operator"])
+
+
+def scheduled(template: dict[str, Any], part: str) -> None:
+    spec = template["spec"]
+    for field, name in (("nodeSelector", "node_selector"), ("tolerations", "tolerations"), ("affinity", "affinity")):
+        assert spec[field] == VARS[f"{part}_{name}"]
+    assert spec["containers"][0]["securityContext"] == {"runAsNonRoot": True}
+    assert template["metadata"]["annotations"] == {"part": part}
+
+
+def scheduling_ray_head(build: Build) -> None:
+    scheduled(at(build("scheduling/ray-head"), "RayCluster/ray-cluster", "/spec/headGroupSpec/template"), "head")
+
+
+def scheduling_ray_worker(build: Build) -> None:
+    pools = groups(build("scheduling/ray-worker", "ray/two-pools"))
+    scheduled(pools["workergroup"]["template"], "worker")
+    assert pools["smallGroup"]["template"]["spec"]["nodeSelector"] == {}
+
+
+def scheduling_ray_small(build: Build) -> None:
+    pools = groups(build("scheduling/ray-small", "ray/two-pools"))
+    scheduled(pools["smallGroup"]["template"], "small")
+    assert pools["workergroup"]["template"]["spec"]["nodeSelector"] == {}
+
+
 def storage_class(build: Build) -> None:
     found = build("storage-class")
     for claim in ("ray-workflows-claim", "ray-data-claim"):
@@ -275,6 +331,15 @@ def storage_class(build: Build) -> None:
         assert at(found, f"PersistentVolumeClaim/{claim}", "/spec/storageClassName") == "rwo-here"
     for item in at(found, "StatefulSet/redis", "/spec/volumeClaimTemplates"):
         assert item["spec"]["storageClassName"] == "rwo-here"
+
+
+def storage_class_default(build: Build) -> None:
+    found = build("storage-class/default")
+    claims = [item for item in found.values() if item["kind"] == "PersistentVolumeClaim"]
+    assert len(claims) == 4
+    for item in [*claims, *at(found, "StatefulSet/redis", "/spec/volumeClaimTemplates")]:
+        assert item["spec"].get("storageClassName") is None
+    no_redis(build("storage-class/default", "redis/external"))
 
 
 def rule(objects: dict[str, dict[str, Any]]) -> dict[str, tuple[str, int]]:
@@ -304,6 +369,26 @@ def ingress_tls_secret(build: Build) -> None:
     assert at(found, "Ingress/frontend-ingress", "/spec/tls") == [{"hosts": ["h.example.com"], "secretName": "tls-here"}]
     assert env(found, "Deployment/backend", "FRONTEND_URL") == "https://h.example.com"
     assert env(found, "Deployment/backend", "SECURE_COOKIES") == "true"
+
+
+def ingress_cert_manager(build: Build) -> None:
+    found = build("ingress/cert-manager")
+    assert rule(found) == {"/": ("frontend", 3000), "/api/*": ("backend", 80)}
+    assert at(found, "Ingress/frontend-ingress", "/metadata/annotations/cert-manager.io~1cluster-issuer") == "issuer-here"
+    assert at(found, "Ingress/frontend-ingress", "/spec/tls") == [{"hosts": ["h.example.com"], "secretName": "frontend-tls"}]
+    assert env(found, "Deployment/backend", "FRONTEND_URL") == "https://h.example.com"
+
+
+def tls_self_signed(build: Build) -> None:
+    assert "trustAll=true" in env(build("tls/self-signed"), "Deployment/frontend", "JAVA_OPTS")
+
+
+def volume_sizes(build: Build) -> None:
+    found = build("volume-sizes")
+    sizes = {"ray-workflows-claim": "21Gi", "database-data-1": "22Gi", "database-data-2": "23Gi", "ray-data-claim": "100Gi"}  # the last has a value
+    assert {name: at(found, f"PersistentVolumeClaim/{name}", "/spec/resources/requests/storage") for name in sizes} == sizes
+    larger = build("volume-sizes", ray=[{"op": "add", "path": "/storage/dataStorage", "value": "1Ti"}])
+    assert at(larger, "PersistentVolumeClaim/ray-data-claim", "/spec/resources/requests/storage") == "1Ti"
 
 
 def postgres_in_chart(build: Build) -> None:
@@ -349,6 +434,22 @@ def redis_external(build: Build) -> None:
         assert "redis://redis.example.com:6380/1" in pod(found, "Deployment/core-worker", "/containers")[0][probe]["exec"]["command"][2]
 
 
+def redis_external_tls(build: Build) -> None:
+    found = build("redis/external-tls")
+    no_redis(found)
+    for of in ("Deployment/core", "Deployment/core-worker"):
+        for variable in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
+            assert env(found, of, variable) == "rediss://:$(SECRET_REDIS_PASSWORD_URL)@redis.example.com:6380/1"
+        assert env(found, of, "SECRET_REDIS_PASSWORD_URL") == secret("redis.password.url")
+    assert "redis://" not in str(found["Deployment/core-worker"]).replace("rediss://", "")
+
+
+def replicas(build: Build) -> None:
+    found = build("replicas")
+    counts = {"core": 2, "core-worker": 2, "backend": 3, "backend-worker": 3, "frontend": 4, "postgres": 1, "database": 1}
+    assert {name: at(found, f"Deployment/{name}", "/spec/replicas") for name in counts} == counts
+
+
 def admin(build: Build) -> None:
     found = build("admin")
     for of in ("Deployment/backend", "Deployment/backend-worker"):
@@ -369,12 +470,19 @@ def keys(build: Build) -> None:
 
 # What each component does here. Those of PINNED have a folder of this pin; all others are the common ones, unchanged.
 CLAIMS: dict[str, Callable[[Build], None]] = {
-    "images": images, "pull-secret": pull_secret, "license": license_, "ray/address": ray_address, "ray/head-only": ray_head_only,
-    "ray/two-pools": ray_two_pools, "storage-class": storage_class, "ingress/off": ingress_off, "ingress/nginx": ingress_nginx,
-    "ingress/tls-secret": ingress_tls_secret, "postgres/in-chart": postgres_in_chart, "postgres/external": postgres_external,
-    "redis/external": redis_external, "admin": admin, "keys": keys,
+    "admin": admin, "cluster-name": cluster_name, "images": images, "ingress/cert-manager": ingress_cert_manager,
+    "ingress/nginx": ingress_nginx, "ingress/off": ingress_off, "ingress/tls-secret": ingress_tls_secret, "keys": keys, "license": license_,
+    "postgres/external": postgres_external, "postgres/in-chart": postgres_in_chart, "pull-secret": pull_secret, "ray/address": ray_address,
+    "ray/autoscaling": ray_autoscaling, "ray/head-only": ray_head_only, "ray/pool": ray_pool, "ray/two-pools": ray_two_pools,
+    "redis/external": redis_external, "redis/external-tls": redis_external_tls, "replicas": replicas,
+    "scheduling/ray-head": scheduling_ray_head, "scheduling/ray-small": scheduling_ray_small, "scheduling/ray-worker": scheduling_ray_worker,
+    "storage-class": storage_class, "storage-class/default": storage_class_default, "tls/self-signed": tls_self_signed,
+    "volume-sizes": volume_sizes,
 }  # fmt: skip
-PINNED = {"images", "pull-secret", "ray/head-only", "ray/two-pools", "ingress/off", "ingress/nginx"}
+PINNED = {
+    "images", "pull-secret", "ray/head-only", "ray/two-pools", "ingress/off", "ingress/nginx", "cluster-name", "ray/pool", "ray/autoscaling",
+    "scheduling/ray-head", "scheduling/ray-worker", "scheduling/ray-small",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CLAIMS)
