@@ -347,7 +347,7 @@ def _await_gone(client: Client, namespace: str, names: list[tuple[str, str, str]
         while True:
             live = view.live()
             left = [f"{kind}/{name}" for _, kind, name in names if live.get(kind, name)]
-            if view.listed and not left:
+            if not left:
                 return
             if time.monotonic() > deadline:
                 pods = ", ".join(pod["metadata"]["name"] for pod in live.pods()) or "none"

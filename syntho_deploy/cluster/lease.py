@@ -36,13 +36,20 @@ class Lease:
 
     def __enter__(self) -> Lease:
         """Take it. Raises `LockedError` (exit 6) naming who holds it, for what, and since when."""
-        self._take()
-        self._renewer.start()
+        try:
+            self._take()
+            self._renewer.start()
+        except (KeyboardInterrupt, SystemExit):  # between the server's yes and our knowing of it
+            self._give_back()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop.set()
         self._renewer.join()
+        self._give_back()
+
+    def _give_back(self) -> None:
         try:
             live = self._client.get(*KIND, self._namespace, self._name)
             if live and live["spec"].get("holderIdentity") == self._holder:

@@ -13,6 +13,7 @@ from syntho_deploy.errors import PreflightError
 
 WATCH_SECONDS = 20
 RETRY_SECONDS = 1.0
+LIST_SECONDS = 60.0  # to wait for the first lists; after that, what is not there is told as absent
 
 
 def snapshot(client: Client, namespace: str, kinds: Iterable[tuple[str, str]]) -> Live:
@@ -52,6 +53,7 @@ class View:
         self._moves = 0
         self._seen = 0
         self._stopped = False
+        self._refused: ApiError | None = None
         self._modes = StorageModes(client)
 
     def __enter__(self) -> View:
@@ -63,16 +65,16 @@ class View:
         self._stopped = True
 
     def live(self) -> Live:
-        """The objects as last seen."""
+        """The objects as last seen, once every kind was listed: before that, what is absent may only not have been seen.
+
+        Raises `ApiError` when the account may not watch one of the kinds.
+        """
         with self._changed:
+            self._changed.wait_for(lambda: self._refused or len(self._listed) == len({kind for _, kind in self._kinds}), LIST_SECONDS)
+            if self._refused:
+                raise self._refused
             self._seen = self._moves
             return Live(dict(self._objects), self._modes)
-
-    @property
-    def listed(self) -> bool:
-        """Was every kind listed once? Before that, what is absent may only not have been seen."""
-        with self._changed:
-            return len(self._listed) == len({kind for _, kind in self._kinds})
 
     def wait(self, seconds: float) -> bool:
         """Block until something moved since `live()` was called, for at most so long. False when nothing did."""
@@ -91,8 +93,13 @@ class View:
                         self._put({"apiVersion": api_version, "kind": kind, **item}, event == "DELETED")
                     if self._stopped:
                         return
-            except (ApiError, PreflightError, ValueError):  # 410 Gone, a broken connection, a kind not served yet: begin anew
+            except (ApiError, PreflightError, ValueError) as error:  # 410 Gone, a broken connection, a kind not served yet: begin anew
                 version = ""
+                if isinstance(error, ApiError) and error.status in (401, 403):
+                    with self._changed:
+                        self._refused = error
+                        self._changed.notify_all()
+                    return
                 threading.Event().wait(RETRY_SECONDS)
 
     def _list(self, api_version: str, kind: str) -> str:

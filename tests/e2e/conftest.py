@@ -40,6 +40,9 @@ def eventually() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def site(cluster: local.Cluster, tmp_path: Path) -> Site:
-    """A site whose environment uses the sandbox charts, in a namespace of its own."""
-    return Site.make(tmp_path, "here", cluster, f"t-{uuid.uuid4().hex[:8]}")
+def site(cluster: local.Cluster, tmp_path: Path) -> Iterator[Site]:
+    """A site whose environment uses the sandbox charts, in a namespace of its own that goes with the test: the nodes have room for
+    some twenty of them."""
+    made = Site.make(tmp_path, "here", cluster, f"t-{uuid.uuid4().hex[:8]}")
+    yield made
+    made.remove()

@@ -119,6 +119,10 @@ class Site:
         out, err = running.communicate(timeout=60)
         return Ran(running.returncode, out, err)
 
+    def remove(self) -> None:
+        """Have the namespace deleted, without waiting for its end."""
+        self.client().delete("v1", "Namespace", "", self.namespace)
+
     def client(self) -> Client:
         return Client(Access(str(self.cluster.kubeconfig), self.cluster.context, "of the test"))
 

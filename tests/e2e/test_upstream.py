@@ -6,6 +6,8 @@ They are not ours to ship, so they are fetched: from SYNTHO_CHARTS_URL, or from 
 from __future__ import annotations
 
 import re
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,9 +31,9 @@ CANARIES = {"SYNTHO_LICENSE": "canary-license/=+A1", "SYNTHO_REGISTRY_USER": "ro
 
 
 @pytest.fixture(params=PINS)
-def upstream(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> Site:
+def upstream(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> Iterator[Site]:
     """A site with the real charts of one pin vendored, whose environment is dev's. Skips where they cannot be had."""
-    site = Site.make(tmp_path, "here", cluster, f"u-{request.param.replace('.', '-')}", base="dev")
+    site = Site.make(tmp_path, "here", cluster, f"u-{uuid.uuid4().hex[:8]}", base="dev")
     pin = PINS[request.param]
     try:
         vendor(site.root, load_pin(site.root, site.root / pin))
@@ -41,7 +43,8 @@ def upstream(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -
         file = site.root / "envs" / f"{name}.yaml"
         file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "charts": pin}))
     site.variables = dict(CANARIES)
-    return site
+    yield site
+    site.remove()
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
