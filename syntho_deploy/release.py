@@ -67,13 +67,19 @@ def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good
         try:
             outcome = _bring(client, compiled, steps, way, lease)
         except NotHealthyError as error:
-            if good is None:
+            if good is None or versions(good) == versions(compiled):  # nowhere to go: what is ill is not what changed
                 raise
             raise _gone_back(client, good, steps, way, lease, error) from None
-        if outcome:
+        kept = record.records(client, compiled.environment.name, namespace)
+        if outcome or not kept or kept[-1].charts != versions(compiled):  # also what an interrupted run had brought
             with steps.step("record") as step:
                 step.result = f"number {record.write(client, compiled, way.reason)}"
     return outcome
+
+
+def versions(compiled: Compiled) -> dict[str, str]:
+    """Release name to compiled version: what tells two states apart."""
+    return {chart.release.name: chart.version for chart in compiled.charts.values()}
 
 
 def _gone_back(client: Client, good: Compiled, steps: Steps, way: Way, lease: Lease, error: NotHealthyError) -> NotHealthyError:

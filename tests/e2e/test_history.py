@@ -112,3 +112,33 @@ def test_a_change_of_the_overlays_is_no_drift(site: Site) -> None:
     site.deploy()
     _tag(site, "9.9.9")
     assert "left it" in site.invoke("drift").stdout
+
+
+def test_a_state_that_an_interrupted_run_brought_is_recorded_by_the_next(site: Site) -> None:
+    from syntho_deploy.cluster import record
+
+    site.deploy()
+    record.delete(site.client(), site.name, site.namespace)
+    assert "nothing to do" in site.invoke("deploy").stdout
+    assert [item["number"] for item in site.invoke("history", "--json").json] == [1]
+
+
+def test_an_illness_that_is_not_the_changes_is_waited_for_once(site: Site) -> None:
+    site.deploy()
+    client = site.client()
+    _cordon(site, True)
+    try:
+        for pod in client.objects("v1", "Pod", site.namespace, "app=core"):
+            client.delete("v1", "Pod", site.namespace, pod["metadata"]["name"])
+        ran = site.invoke("deploy", "--timeout=4s", code=5)
+    finally:
+        _cordon(site, False)
+    assert "not ready in time" in ran.stderr
+    assert "going back" not in ran.stderr
+
+
+def _cordon(site: Site, on: bool) -> None:
+    client = site.client()
+    for node in client.objects("v1", "Node", ""):
+        path = client.path("v1", "Node", "", node["metadata"]["name"])
+        client.request("PATCH", path, {"spec": {"unschedulable": on or None}}, {}, "application/merge-patch+json")
