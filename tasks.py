@@ -111,6 +111,52 @@ def envs(c: Context, json: bool = False) -> None:
 
 
 @task(
+    iterable=["vars", "secrets"],
+    help={
+        "env": "the name of the new environment",
+        "from": "the environment to begin with",
+        "context": "the context of your kubeconfig",
+        "namespace": "where the releases go",
+        "kubernetes": "the Kubernetes version to render for",
+        "components": "these instead, with commas",
+        "vars": "a variable, name=value; again for each",
+        "secrets": "a secret's source, name=generate:KIND, env:VARIABLE, file:PATH, or a registry's server:HOST; again for each",
+        "dry-run": "print it instead of writing",
+    },
+)
+@command
+def new_env(
+    c: Context,
+    env: str,
+    from_: str = "prod",
+    context: str = "",
+    namespace: str = "",
+    kubernetes: str = "",
+    components: str = "",
+    vars: list[str] | None = None,
+    secrets: list[str] | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Write a new environment, made from one that is there. On a terminal it asks for whatever no option gives."""
+    from syntho_deploy import newenv
+
+    answers = newenv.Answers(
+        context or None, namespace or None, kubernetes or None, components or None,
+        dict(newenv.pairs(vars or [], "vars")), tuple(newenv.pairs(secrets or [], "secrets")),
+    )  # fmt: skip
+    terminal = newenv.Terminal() if sys.stdin.isatty() else None
+    draft = newenv.draft(ROOT, env, from_, answers, terminal, say)
+    if dry_run:
+        print(draft.text, end="")
+    else:
+        draft.write()
+    for note in draft.notes:
+        say(f"note: {note}")
+    say(f"{'would write' if dry_run else 'written'}: {', '.join(os.path.relpath(path, ROOT) for path in draft.files)}")
+    say("\n".join(["next:", *(f"  {line}" for line in draft.commands)]))
+
+
+@task(
     help={
         "env": f"{ENV}; several with commas, or all",
         "chart": "only this chart",
