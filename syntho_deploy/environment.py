@@ -208,7 +208,7 @@ def _target(cluster: Section) -> Target:
         ("local", target.local, DNS_LABEL),
         ("kubernetes", target.kubernetes, VERSION),
     ):
-        if value and not pattern.fullmatch(value):
+        if (value or cluster.data.get(key) == "") and not pattern.fullmatch(value):
             example = 'a version such as "1.31"' if pattern is VERSION else "lower-case letters, digits and dashes, at most 63"
             cluster.fault(f'"{value}" is no {key}', key, todo=example)
     cluster.done()

@@ -130,7 +130,7 @@ def load_operations(document: Document, keys: Keys, errors: list[InputError]) ->
 def _operation(section: Section) -> Operation | None:
     before = len(section.errors)
     op = section.need("op", str, "")
-    if op and op not in NEEDS:
+    if isinstance(section.data.get("op"), str) and op not in NEEDS:
         section.fault(f'"{op}" is no operation{nearest(op, NEEDS)}', "op", todo=f"one of {', '.join(NEEDS)}")
     for member in NEEDS.get(op, ()):
         if member not in section:

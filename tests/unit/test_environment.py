@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -231,3 +232,12 @@ def test_a_file_that_nothing_reads_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="nothing reads this") as caught:
         layers(environment(tmp_path, SMALL), ("overlays",), ["ray", "ui"])
     assert f"overlays/dev/{name.split('/')[0]}" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["namespace", "kubernetes"])
+def test_an_empty_text_is_no_name(project: Path, key: str) -> None:
+    file = project / "envs" / "empty.yaml"
+    cluster = {"local": "c", "namespace": "n", key: ""}
+    file.write_text(json.dumps({"cluster": cluster}))
+    with pytest.raises(InputError, match=f'"" is no {key}'):
+        load_environment(project, "empty")

@@ -363,3 +363,10 @@ def test_files_of_operations_are_read_whole(tmp_path: Path) -> None:
     assert list(load_values_patch(tmp_path / "v.yaml")) == []
     (found,) = load_manifest_patches(tmp_path / "m.yaml")
     assert (found.kind, found.name, found.delete, [item.why for item in found.operations]) == ("A", "b", False, ["y"])
+
+
+def test_an_empty_operation_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "ray.values.yaml"
+    file.write_text('- {op: "", path: /a, value: 1}\n')
+    with pytest.raises(InputError, match='"" is no operation'):
+        load_values_patch(file)
