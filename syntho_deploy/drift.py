@@ -13,7 +13,8 @@ from syntho_deploy.compile import Compiled
 
 @dataclass(frozen=True)
 class Drift:
-    """One difference. what: changed, deleted or taken; path: the field's JSON Pointer; now, deployed: its values;
+    """One difference. what: changed, deleted, taken, or unclear (`now` says
+    why it cannot be told); path: the field's JSON Pointer; now, deployed: its values;
     by: the field manager that wrote it, when: RFC 3339, both "" where the API server does not tell."""
 
     label: str
@@ -30,7 +31,10 @@ def drift(client: Client, deployed: Compiled) -> list[Drift]:
     plan = planning.make(client, deployed)
     found: list[Drift] = []
     for item in plan.objects:
-        if item.action == planning.CREATE:
+        if item.action == planning.REFUSED:
+            there = client.get(_version(deployed, item.label), item.kind, deployed.environment.target.namespace, item.name)
+            found.append(Drift(item.label, "unclear", now=item.reason) if there else Drift(item.label, "deleted"))
+        elif item.action == planning.CREATE:
             found.append(Drift(item.label, "deleted"))
         elif item.action in (planning.UPDATE, planning.REPLACE, planning.CONFLICT):
             live = client.get(_version(deployed, item.label), item.kind, deployed.environment.target.namespace, item.name) or {"metadata": {}}
@@ -77,5 +81,6 @@ def text(found: list[Drift]) -> str:
     for item in found:
         who = f"  (by {item.by}{' at ' + item.when if item.when else ''})" if item.by else ""
         values = f": deployed {planning.shown(item.deployed)}, now {planning.shown(item.now)}" if item.what == "changed" else ""
+        values = f": {item.now}" if item.what == "unclear" else values
         lines.append(f"{item.what} {item.label}{' ' + item.path if item.path else ''}{values}{who}")
     return "\n".join(lines)

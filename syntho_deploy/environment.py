@@ -14,6 +14,7 @@ from syntho_deploy.section import Section
 DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 SECRET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 VERSION = re.compile(r"1\.[0-9]{1,3}(\.[0-9]{1,3})?")
+NAME_LIMIT = 40
 RELEASE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?")  # Helm's limit is 53
 DEFAULT_KUBERNETES = "1.31"
 GENERATORS = ("django", "fernet", "password", "token")
@@ -151,6 +152,9 @@ def load_environment(root: Path, name: str) -> Environment:
     """
     file = root / "envs" / f"{name}.yaml"
     known = names(root)
+    if name in known and not (DNS_LABEL.fullmatch(name) and len(name) <= NAME_LIMIT):
+        todo = f"lower-case letters, digits and dashes, at most {NAME_LIMIT}: it becomes a part of the names of objects"
+        raise InputError(f'"{name}" is no name for an environment', file, todo)
     if name not in known:
         raise _unknown(name, known)
     document = load(file)

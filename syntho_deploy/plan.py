@@ -220,7 +220,8 @@ def _leaving(name: str, chart: CompiledChart, old: list[Object], live: Live) -> 
 
 
 def _old_objects(found: Stored) -> list[Object]:
-    return [item for item in documents.load_manifests(found.manifest) if item.get("kind") and (item.get("metadata") or {}).get("name")]
+    items = [item for manifest in found.manifests for item in documents.load_manifests(manifest)]
+    return list({label(item): item for item in items if item.get("kind") and (item.get("metadata") or {}).get("name")}.values())
 
 
 def _live_of(item: Object, live: Live) -> Object | None:

@@ -12,19 +12,17 @@ from syntho_deploy import plan as planning
 from syntho_deploy import verify
 from syntho_deploy.cluster import crds, readiness, record
 from syntho_deploy.cluster.client import MANAGER, ApiError, Client
-from syntho_deploy.cluster.doomed import doomed
 from syntho_deploy.cluster.lease import Lease
 from syntho_deploy.cluster.releases import stored
 from syntho_deploy.cluster.watch import View
 from syntho_deploy.compile import KEEP, Compiled, CompiledChart, is_custom
-from syntho_deploy.errors import DeployError, NotHealthyError, PreflightError
+from syntho_deploy.errors import DeployError, LockedError, NotHealthyError, PreflightError
 from syntho_deploy.helm import Helm
 from syntho_deploy.plan import Plan
 from syntho_deploy.secrets import manage, store
 from syntho_deploy.secrets.sentinels import label
 from syntho_deploy.steps import Step, Steps
 
-EVENTS_SECONDS = 3.0  # how often to ask for events while something is not ready
 QUIET_SECONDS = 1.0  # how long to wait for the next event before looking at the deadline again
 
 
@@ -36,6 +34,7 @@ class Outcome:
     secrets: list[str] = field(default_factory=list)
     releases: list[str] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
+    began: bool = False  # was anything of a release written?
 
     def __bool__(self) -> bool:
         return bool(self.crds or self.secrets or self.releases or self.restarted)
@@ -63,12 +62,15 @@ def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good
     namespace = compiled.environment.target.namespace
     _ensure_namespace(client, namespace, compiled.environment.manage_namespace)
     with Lease(client, namespace, lease_name(compiled), way.reason) as lease:
-        good = last_good()
+        good, outcome = last_good(), Outcome()
         try:
-            outcome = _bring(client, compiled, steps, way, lease)
-        except NotHealthyError as error:
-            if good is None or versions(good) == versions(compiled):  # nowhere to go: what is ill is not what changed
+            _bring(client, compiled, steps, way, lease, outcome)
+        except DeployError as failed:
+            if isinstance(failed, LockedError) or not (outcome.began or isinstance(failed, NotHealthyError)):
                 raise
+            error = failed if isinstance(failed, NotHealthyError) else NotHealthyError(f"it failed half-way: {failed.what}", todo=failed.todo)
+            if good is None or versions(good) == versions(compiled):  # nowhere to go: what is ill is not what changed
+                raise error from None
             raise _gone_back(client, good, steps, way, lease, error) from None
         kept = record.records(client, compiled.environment.name, namespace)
         if outcome or not kept or kept[-1].charts != versions(compiled):  # also what an interrupted run had brought
@@ -86,16 +88,15 @@ def _gone_back(client: Client, good: Compiled, steps: Steps, way: Way, lease: Le
     """Go back to the last good state. Returns the error to raise: the first one, and how the way back ended."""
     steps.say(f"not healthy, going back:\n{error}")
     try:
-        _bring(client, good, steps, replace(way, plan_file=None), lease)
+        _bring(client, good, steps, replace(way, plan_file=None), lease, Outcome())
     except DeployError as second:
         return NotHealthyError(f"{error.what}\nand the way back failed too: {second.what}", todo=second.todo or error.todo)
     return NotHealthyError(f"{error.what}\nthe last good state was deployed again and verified", todo="mend the cause, then deploy again")
 
 
-def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Lease) -> Outcome:
-    """Plan, secrets, writes, readiness, verification."""
+def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Lease, outcome: Outcome) -> None:
+    """Plan, secrets, writes, readiness, verification. What was done is noted in `outcome` as it is done."""
     deadline = time.monotonic() + way.timeout
-    outcome = Outcome()
     with steps.step("plan") as step:
         found = planning.make(client, compiled)
         if way.plan_file:
@@ -107,6 +108,8 @@ def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Le
         outcome.secrets = store.ensure(client, compiled, {name: one.value for name, one in adopted.items()})
         step.result = "; ".join([*outcome.secrets, *(f"{name} taken over from {one.places[0]}" for name, one in adopted.items())]) or "nothing to add"
     if found.releases or found.crds:
+        lease.check()
+        outcome.began = True
         _write(client, compiled, found, way, steps, deadline, outcome)
     if found.releases or verify.faults(client, compiled, verify.look(client, compiled)):
         outcome.restarted = _settle(client, compiled, steps, deadline, lease)
@@ -115,7 +118,6 @@ def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Le
                 todo = f"invoke status --env={compiled.environment.name}"
                 raise NotHealthyError(_listed("the releases were written, but are not as compiled", left), todo=todo)
             step.result = f"{len(compiled.objects)} objects as compiled"
-    return outcome
 
 
 def make_secrets(client: Client, compiled: Compiled, steps: Steps, adopt: bool) -> list[str]:
@@ -206,7 +208,10 @@ def _ensure_namespace(client: Client, name: str, manage: bool) -> None:
 def _is_there(client: Client, name: str, manage: bool) -> bool:
     """Does a namespace exist? Who may not look at namespaces, and need not, is told by the first write into it."""
     try:
-        return client.get("v1", "Namespace", "", name) is not None
+        found = client.get("v1", "Namespace", "", name)
+        if found and found.get("status", {}).get("phase") == "Terminating":
+            raise PreflightError(f"the namespace {name} is being deleted", todo="wait until it is gone, then run it again")
+        return found is not None
     except ApiError as error:
         if error.status != 403 or manage:
             raise
@@ -240,7 +245,6 @@ def _until_ready(client: Client, compiled: Compiled, view: View, step: Step, dea
     items = [item for item in compiled.objects if item["kind"] in readiness.RULES]
     clusters = [item for item in items if item["kind"] == "RayCluster"]
     deleted: dict[str, str] = {}
-    looked = time.monotonic()
     while True:
         lease.check()
         live = view.live()
@@ -253,23 +257,12 @@ def _until_ready(client: Client, compiled: Compiled, view: View, step: Step, dea
             step.result = f"{len(items)} objects" + (f"; replaced {', '.join(deleted.values())}" if deleted else "")
             return list(deleted.values())
         step.note(f"{len(items) - len(reasons)} of {len(items)} ready")
-        if time.monotonic() > looked + EVENTS_SECONDS:
-            looked = time.monotonic()
-            if stuck := doomed(live, _events(client, compiled.environment.target.namespace)):
-                raise NotHealthyError(_listed("waiting longer is in vain", stuck), todo="mend that, then deploy again")
         if time.monotonic() > deadline:
             raise NotHealthyError(
                 _listed("not ready in time", (f"{name}: {reason}" for name, reason in reasons.items())),
                 todo="invoke status shows it again; a longer --timeout gives it more time",
             )
         view.wait(min(QUIET_SECONDS, max(0.05, deadline - time.monotonic())))
-
-
-def _events(client: Client, namespace: str) -> list[readiness.Object]:
-    try:
-        return client.objects("v1", "Event", namespace)
-    except ApiError:  # an account may lack the permission, and events are a help only
-        return []
 
 
 def _listed(title: str, lines: Iterable[str]) -> str:
@@ -294,8 +287,8 @@ def undeploy(client: Client, compiled: Compiled, helm: Helm, steps: Steps, timeo
 
 
 def lease_name(compiled: Compiled) -> str:
-    """The Lease that keeps two runs on one environment apart."""
-    return f"syntho-deploy-{compiled.environment.name}"
+    """The Lease that keeps two runs apart: one for a namespace, since two environments may name the same releases."""
+    return "syntho-deploy"
 
 
 def _remove(client: Client, compiled: Compiled, releases: list[str], helm: Helm, steps: Steps, timeout: float, delete_data: bool) -> list[str]:
@@ -305,12 +298,12 @@ def _remove(client: Client, compiled: Compiled, releases: list[str], helm: Helm,
             list(pool.map(lambda name: _uninstall(helm, client, name, namespace, steps, timeout), releases))
         removed = [f"release {name}" for name in releases]
         with steps.step("gone") as step:
-            items = [item for item in compiled.objects if item["kind"] != "PersistentVolumeClaim"]
+            items = [item for item in compiled.objects if (item["metadata"].get("annotations") or {}).get(KEEP) != "keep"]
             _await_gone(client, namespace, [(item["apiVersion"], item["kind"], item["metadata"]["name"]) for item in items], timeout)
             step.result = f"{len(items)} objects"
     if delete_data:
         with steps.step("delete data") as step:
-            data = _delete_data(client, compiled, timeout)
+            data = _delete_data(client, compiled, timeout, bool(releases))
             step.result = ", ".join(data)
             removed += data
     return removed
@@ -321,12 +314,16 @@ def _uninstall(helm: Helm, client: Client, name: str, namespace: str, steps: Ste
         helm.uninstall(name, namespace, client.access.kubeconfig, client.access.context, timeout)
 
 
-def _delete_data(client: Client, compiled: Compiled, timeout: float) -> list[str]:
-    """Delete the volume claims of the compiled charts, those of StatefulSets too, and the Secrets made for the environment.
+def _delete_data(client: Client, compiled: Compiled, timeout: float, deployed: bool) -> list[str]:
+    """Delete the volume claims of this environment's releases, those of their StatefulSets too, and the Secrets made for it.
 
+    deployed: the releases were there until now. A claim of that name that belongs to another release stays: helm marks its claims;
+    those of a StatefulSet bear no mark, so they go only where the releases, or a record of them, were this environment's.
     Returns when the claims are gone: a claim stays while a pod mounts it.
     """
     namespace = compiled.environment.target.namespace
+    names = {chart.release.name for chart in compiled.charts.values()}
+    ours = deployed or bool(record.records(client, compiled.environment.name, namespace))
     claims = {item["metadata"]["name"] for item in compiled.objects if item["kind"] == "PersistentVolumeClaim"}
     prefixes = [
         f"{template['metadata']['name']}-{item['metadata']['name']}-"
@@ -337,8 +334,9 @@ def _delete_data(client: Client, compiled: Compiled, timeout: float) -> list[str
     removed = []
     for live in client.objects("v1", "PersistentVolumeClaim", namespace):
         name = live["metadata"]["name"]
-        of_set = any(name.startswith(prefix) and name.removeprefix(prefix).isdigit() for prefix in prefixes)
-        if (name in claims or of_set) and client.delete("v1", "PersistentVolumeClaim", namespace, name):
+        of_set = ours and any(name.startswith(prefix) and name.removeprefix(prefix).isdigit() for prefix in prefixes)
+        marked = (live["metadata"].get("annotations") or {}).get("meta.helm.sh/release-name") in names
+        if ((name in claims and marked) or of_set) and client.delete("v1", "PersistentVolumeClaim", namespace, name):
             removed.append(name)
     _await_gone(client, namespace, [("v1", "PersistentVolumeClaim", name) for name in removed], timeout)
     record.delete(client, compiled.environment.name, namespace)

@@ -16,6 +16,7 @@ from typing import Any
 from syntho_deploy.cluster.client import ApiError, Client, Object
 
 HELM = "helm"
+REFUSALS = (400, 403, 404, 409, 413, 422)  # of the object; any other status says nothing of it
 DEFAULTS = {"protocol": "TCP"}  # keys of list items that the API server fills in
 
 
@@ -77,8 +78,11 @@ def _refusal(error: ApiError, live: Object | None) -> Predicted:
     if conflicts:
         return Predicted(conflicts=conflicts)
     words = error.what
-    if error.status == 422 and ("immutable" in words or "updates to statefulset spec" in words):
+    fixed = [any(word in cause.get("message", "") for word in ("immutable", "updates to statefulset spec")) for cause in error.causes]
+    if error.status == 422 and fixed and all(fixed):  # with another fault beside it, the object could not be made anew
         return Predicted(immutable=words)
+    if error.status not in REFUSALS:
+        raise error
     return Predicted(refused=words)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from syntho_deploy.cluster.client import Client, Object
 from syntho_deploy.cluster.lease import who
+from syntho_deploy.cluster.releases import stored
 from syntho_deploy.compile import Compiled, CompiledChart, Project
 from syntho_deploy.documents import canonical, dump
 from syntho_deploy.environment import Release
@@ -79,7 +80,7 @@ def _chart(chart: CompiledChart) -> dict[str, Any]:
 
 
 def find(client: Client, project: Project, number: int | None) -> Record:
-    """The record of that number, or for None the last one that differs from the newest: where `rollback` goes.
+    """The record of that number, or for None the last one that differs from what runs: where `rollback` goes.
 
     Raises `InputError` when there is none, naming those that are.
     """
@@ -89,7 +90,10 @@ def find(client: Client, project: Project, number: int | None) -> Record:
     if number is not None:
         chosen = [item for item in found if item.number == number]
     else:
-        chosen = [item for item in found[:-1] if item.charts != found[-1].charts]
+        names = [release.name for release in project.roles.releases]
+        running = stored(client, environment.target.namespace, names)
+        now = {name: one.version for name, one in running.items() if one.status == "deployed"}
+        chosen = [item for item in found if item.charts != now]
     if not chosen:
         what = f"there is no record {number}" if number is not None else "there is no earlier state to go back to"
         raise InputError(f"{what} of {environment.name}", todo=f"records: {listed} (invoke history --env={environment.name})")

@@ -20,7 +20,11 @@ OURS = re.compile(r"[+.][0-9a-f]{12}\.[0-9a-f]{12}$")  # what compile adds to a 
 
 @dataclass(frozen=True)
 class Stored:
-    """The last revision of a release: number, status (deployed, failed, pending-…), chart and version, when (RFC 3339), manifest."""
+    """The last revision of a release: number, status (deployed, failed, pending-…), chart and version, when (RFC 3339).
+
+    manifests: of this revision, and of the last deployed one where that is another: helm compares with that one. ours: were both
+    made from compiled charts?
+    """
 
     name: str
     revision: int
@@ -28,12 +32,8 @@ class Stored:
     chart: str
     version: str
     updated: str
-    manifest: str
-
-    @property
-    def ours(self) -> bool:
-        """Was it made from a compiled chart?"""
-        return bool(OURS.search(self.version))
+    manifests: tuple[str, ...]
+    ours: bool
 
 
 def stored(client: Client, namespace: str, names: Iterable[str]) -> dict[str, Stored]:
@@ -41,12 +41,16 @@ def stored(client: Client, namespace: str, names: Iterable[str]) -> dict[str, St
     listed = ",".join(names)
     secrets = client.objects("v1", "Secret", namespace, f"owner=helm,name in ({listed}),status!=superseded")
     last: dict[str, Stored] = {}
+    deployed: dict[str, tuple[str, bool]] = {}
     for secret in sorted(secrets, key=lambda item: int(item["metadata"]["labels"]["version"])):
         name = secret["metadata"]["labels"]["name"]
         release = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
-        chart = release["chart"]["metadata"]
-        updated = release["info"].get("last_deployed", "")
-        last[name] = Stored(
-            name, release["version"], release["info"]["status"], chart["name"], chart["version"], updated, release.get("manifest", "")
-        )
+        chart, info = release["chart"]["metadata"], release["info"]
+        manifest, ours = release.get("manifest", ""), bool(OURS.search(chart["version"]))
+        if info["status"] == "deployed":
+            deployed[name] = manifest, ours
+        before, all_ours = deployed.get(name, (manifest, ours))
+        manifests = (manifest,) if before == manifest else (before, manifest)
+        updated = info.get("last_deployed", "")
+        last[name] = Stored(name, release["version"], info["status"], chart["name"], chart["version"], updated, manifests, ours and all_ours)
     return last

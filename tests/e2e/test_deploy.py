@@ -162,16 +162,6 @@ def test_the_next_deploy_mends_one_that_timed_out(site: Site) -> None:
     assert "deployed and verified" in site.invoke("deploy").stdout
 
 
-def test_a_quota_that_is_exceeded_ends_the_wait_with_its_words(site: Site) -> None:
-    client = site.client()
-    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
-    metadata = {"name": "small", "namespace": site.namespace}
-    client.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": {"count/pods": "3"}}})
-    ran = site.invoke("deploy", "--timeout=5m", code=5)
-    assert "waiting longer is in vain" in ran.stderr
-    assert "exceeded quota: small" in ran.stderr
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("until", ["Namespace", "Deployment"])
 def test_an_interrupt_ends_the_children_exits_130_and_can_be_taken_up(site: Site, eventually: Any, number: signal.Signals, until: str) -> None:

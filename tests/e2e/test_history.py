@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
+import yaml
+
 from tests.e2e.site import Site
 
 
@@ -142,3 +145,41 @@ def _cordon(site: Site, on: bool) -> None:
     for node in client.objects("v1", "Node", ""):
         path = client.path("v1", "Node", "", node["metadata"]["name"])
         client.request("PATCH", path, {"spec": {"unschedulable": on or None}}, {}, "application/merge-patch+json")
+
+
+def test_the_volumes_of_another_environment_are_not_deleted(site: Site) -> None:
+    site.deploy()
+    other = {**site.read(), "releases": {"ray": "ray-two", "ui": "ui-two"}}
+    (site.root / "envs" / "other.yaml").write_text(yaml.safe_dump(other))
+    assert "belongs to the release" in site.run("deploy", "--env=other", code=4).stderr
+    site.run("undeploy", "--env=other", "--delete-data")
+    claims = site.client().objects("v1", "PersistentVolumeClaim", site.namespace)
+    assert len(claims) == 5
+    assert not any("deletionTimestamp" in claim["metadata"] for claim in claims)
+
+
+def test_a_volume_of_the_last_deployed_revision_stays_though_a_later_one_failed(site: Site) -> None:
+    chart = site.root / "theirs"
+    (chart / "templates").mkdir(parents=True)
+    (chart / "Chart.yaml").write_text("apiVersion: v2\nname: syntho-ui\nversion: 1.0.0\n")
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "old-data"}, "spec": spec}
+    (chart / "templates" / "claim.yaml").write_text(yaml.safe_dump(claim))
+    site.helm("install", "syntho-ui", str(chart), "--create-namespace")
+    (chart / "templates" / "claim.yaml").write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Nope", "metadata": {"name": "x"}}))
+    with pytest.raises(AssertionError):
+        site.helm("upgrade", "syntho-ui", str(chart))
+    assert "= PersistentVolumeClaim/old-data" in site.invoke("plan", code=2).stdout
+    site.invoke("deploy")
+    assert site.get("PersistentVolumeClaim", "old-data", "v1")
+
+
+def test_rollback_after_a_deploy_that_stayed_ill_goes_to_the_last_good_state(site: Site) -> None:
+    for tag in ("1.0.0", "2.0.0"):
+        _tag(site, tag)
+        site.deploy()
+    _tag(site, "3.0.0")
+    _unschedulable(site)
+    site.invoke("deploy", "--timeout=4s", "--stay", code=5)
+    site.invoke("rollback")
+    assert _image(site) == "2.0.0"
