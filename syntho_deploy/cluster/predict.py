@@ -16,7 +16,7 @@ from typing import Any
 from syntho_deploy.cluster.client import ApiError, Client, Object
 
 HELM = "helm"
-REFUSALS = (400, 403, 404, 409, 413, 422)  # of the object; any other status says nothing of it
+NO_ANSWERS = (401, 429, 502, 503, 504)  # they say nothing of the object; a field that the schema lacks is a 500
 DEFAULTS = {"protocol": "TCP"}  # keys of list items that the API server fills in
 
 
@@ -81,7 +81,7 @@ def _refusal(error: ApiError, live: Object | None) -> Predicted:
     fixed = [any(word in cause.get("message", "") for word in ("immutable", "updates to statefulset spec")) for cause in error.causes]
     if error.status == 422 and fixed and all(fixed):  # with another fault beside it, the object could not be made anew
         return Predicted(immutable=words)
-    if error.status not in REFUSALS:
+    if error.status in NO_ANSWERS:
         raise error
     return Predicted(refused=words)
 
