@@ -2,255 +2,563 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from syntho_deploy.compile import Compiled, Project
-from syntho_deploy.documents import Json
-from syntho_deploy.errors import InputError, PreflightError
-from syntho_deploy.helm import Helm
+from syntho_deploy import explain
+from syntho_deploy.documents import Json, walk
+from syntho_deploy.errors import InputError
 from syntho_deploy.overlays.layers import components
-from syntho_deploy.overlays.pointer import PointerError, compile_pointer
 from syntho_deploy.secrets.sentinels import label
-from syntho_deploy.vendor import load_pin, vendor
+from tests.components.conftest import DIGESTS, PINS, VARIABLES, Objects, Pinned, at, resources
 
-PINS = {"sandbox": "vendor/sandbox.yaml", "98ec265": "vendor/charts.yaml", "1.9.7": "vendor/charts-1.9.7.yaml"}
 BASE = ["ray/address", "pull-secret", "license", "keys", "admin"]
-REST = {"ray/": "ray/head-only", "postgres/": "postgres/in-chart", "ingress/": "ingress/nginx"}
-VARIABLES = {
-    "host": "syntho.example.com",
-    "ingress_class": "traefik",
-    "pull_secret": "pull-me",
-    "admin_user": "root",
-    "admin_email": "a@example.com",
-    "head_cpu": "2",
-    "head_memory": "3G",
-    "cluster_name": "other",
-    "registry": "mirror.example.com/syntho",
-    "tag": "1.10",
-    "operator_tag": "0.6.0",
-    "postgres_tag": "14",
-    "redis_tag": "7.2",
-    "storage_class": "fast",
-    "storage_class_rwx": "shared",
-    "ray_volume_size": "50Gi",
-    "core_volume_size": "10Gi",
-    "backend_volume_size": "11Gi",
-    "core_replicas": 2,
-    "backend_replicas": 3,
-    "frontend_replicas": 4,
-    "tls_secret": "my-tls",
-    "cluster_issuer": "letsencrypt",
-    "postgres_host": "pg.example.com",
-    "postgres_port": 5433,
-    "core_db": "c",
-    "core_db_user": "cu",
-    "backend_db": "b",
-    "backend_db_user": "bu",
-    "redis_host": "redis.example.com",
-    "redis_port": 6380,
+ONE_OF = [  # an environment has one of each; the first where nothing else is said
+    ["ray/head-only", "ray/two-pools"],
+    ["postgres/in-chart", "postgres/external"],
+    ["ingress/nginx", "ingress/tls-secret", "ingress/cert-manager", "ingress/off"],
+]
+BEFORE = {  # what a component completes
+    "images/digests": ["images"],
+    "ray/autoscaling": ["ray/two-pools"],
+    "ray/pool": ["images"],
+    "scheduling/ray-pool": ["images", "ray/pool"],
+    "scheduling/ray-small": ["ray/two-pools"],
+    "scheduling/ray-worker": ["ray/two-pools"],
+    "security/restricted": ["ray/two-pools", "scheduling/ray-head", "scheduling/ui"],
+    "security/restricted/postgres": ["security/restricted"],
+    "security/restricted/redis": ["security/restricted"],
+    "security/network-policies/autoscaling": ["ray/two-pools", "ray/autoscaling", "security/network-policies"],
+    "ingress/second-host": ["ingress/tls-secret"],
+    "postgres/tls": ["postgres/external"],
+    "redis/databases": ["redis/external"],
+    "tls/private-ca": ["ray/two-pools"],
+    "volumes": ["ray/two-pools"],
+    "volume-sizes/ray": ["postgres/external"],
 }
-SECRETS = ["license", "core.secret_key", "backend.secret_key", "backend.user.password", "core.db.password", "backend.db.password"]
-HEAD = "RayCluster/{}:/spec/headGroupSpec/template/spec/containers/0"
-CORE = "Deployment/core:/spec/template/spec/containers/[name=core]"
-API = "Ingress/frontend-ingress:/spec/rules/[host=syntho.example.com]/http/paths/[path=~1api~1*]/backend/service/port/number"
-REDISS = "rediss://:$(SECRET_REDIS_PASSWORD_URL)@redis.example.com:6380/1"
 
-# component: where (Kind/name:/pointer) and what stands there; None for an object that is gone
+
+def pod(kind_and_name: str, path: str = "") -> str:
+    return f"{kind_and_name}:/spec/template/spec{path}"
+
+
+def container(name: str, path: str = "", kind: str = "Deployment", of: str = "") -> str:
+    return pod(f"{kind}/{of or name}", f"/containers/[name={name}]{path}")
+
+
+def env(name: str, variable: str) -> str:
+    return container(name, f"/env/[name={variable}]/value")
+
+
+def secret(name: str, variable: str, of: str = "") -> str:
+    return container(name, f"/env/[name={variable}]/valueFrom/secretKeyRef/key", of=of)
+
+
+def claim(name: str, field: str) -> str:
+    return f"PersistentVolumeClaim/{name}:/spec/{field}"
+
+
+def template(index: int, field: str) -> str:
+    return f"StatefulSet/redis:/spec/volumeClaimTemplates/{index}/spec/{field}"
+
+
+def head(path: str) -> str:
+    return f"RayCluster/ray-cluster:/spec/headGroupSpec/template{path}"
+
+
+def group(name: str, path: str) -> str:
+    return f"RayCluster/ray-cluster:/spec/workerGroupSpecs/[groupName={name}]{path}"
+
+
+def rule(host: str, path: str) -> str:
+    return f"Ingress/frontend-ingress:/spec/rules/[host={host}]/http/paths/[path={path}]/backend/service/port/number"
+
+
+HEAD = "/spec/containers/[name=ray-head]"
+WORKER = "/template/spec/containers/[name=ray-worker]"
+APPS = ("core", "core-worker", "backend", "backend-worker", "frontend")
+POOLS = ("workergroup", "smallGroup")
+HOST, SECOND = "syntho.example.com", "data.example.com"
+SIZE = "resources/requests/storage"
+REDISS = "rediss://:$(SECRET_REDIS_PASSWORD_URL)@redis.example.com:6380/1?ssl_cert_reqs=required"
+PING = 'celery -b "$CELERY_BROKER_URL" inspect ping -d "celery@$HOSTNAME"'
+NO_REDIS: dict[str, Json] = {"StatefulSet/redis": None, "Service/redis-svc": None, "ConfigMap/redis-configuration": None}
+RESTRICTED: dict[str, Json] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+AS_ROOT: dict[str, Json] = {"allowPrivilegeEscalation": False, "seccompProfile": {"type": "RuntimeDefault"}}
+CA = "/etc/ssl/private-ca/ca.crt"
+CA_VOLUME: Json = {"name": "private-ca", "projected": {"sources": [{"configMap": {"name": "site-ca"}}]}}
+OPERATOR = container("ray-cluster", of="kuberay-operator")
+URL = "postgresql+asyncpg"
+
+
+def scheduled(part: str, place: str, name: str) -> dict[str, Json]:
+    return {
+        f"{place}/spec/nodeSelector": VARIABLES[f"{part}_node_selector"],
+        f"{place}/spec/tolerations": VARIABLES[f"{part}_tolerations"],
+        f"{place}/spec/affinity": VARIABLES[f"{part}_affinity"],
+        f"{place}/spec/containers/[name={name}]/securityContext": VARIABLES[f"{part}_security_context"],
+        f"{place}/metadata/annotations": VARIABLES[f"{part}_annotations"],
+    }
+
+
+def mounted(volume: str, mount: str) -> dict[str, Json]:
+    """In core, backend, their workers and Ray: a volume that is there, and where it is mounted."""
+    places = [(name, pod(f"Deployment/{name}")) for name in APPS[:4]] + [("ray-head", head("/spec"))]
+    places += [("ray-worker", group(pool, "/template/spec")) for pool in POOLS]
+    return {f"{place}/volumes/[name={volume}]/name": volume for _, place in places} | {
+        f"{place}/containers/[name={name}]/volumeMounts/[name={volume}]/mountPath": mount for name, place in places
+    }
+
+
+# component: where (Kind/name:/pointer) and what stands there; None for what is not there
 TABLE: dict[str, dict[str, Json]] = {
     "images": {
-        f"{CORE}/image": "mirror.example.com/syntho/syntho-core-api:1.10",
-        "Deployment/backend-worker:/spec/template/spec/containers/0/image": "mirror.example.com/syntho/syntho-core-backend:1.10",
-        "Deployment/frontend:/spec/template/spec/initContainers/0/image": "mirror.example.com/syntho/busybox:1.28",
-        "Deployment/postgres:/spec/template/spec/containers/0/image": "mirror.example.com/syntho/postgres:14",
-        "StatefulSet/redis:/spec/template/spec/initContainers/0/image": "mirror.example.com/syntho/redis:7.2",
-        "Deployment/kuberay-operator:/spec/template/spec/containers/0/image": "mirror.example.com/syntho/syntho-ray-operator:0.6.0",
-        HEAD.format("ray-cluster") + "/image": "mirror.example.com/syntho/syntho-ray:1.10-cpu",
+        container("core", "/image"): "mirror.example.com/syntho/syntho-core-api:1.10",
+        container("backend-worker", "/image"): "mirror.example.com/syntho/syntho-core-backend:1.10",
+        container("frontend", "/image"): "mirror.example.com/syntho/syntho-core-frontend:1.10",
+        pod("Deployment/frontend", "/initContainers/0/image"): "mirror.example.com/syntho/busybox:1.28",
+        container("postgres", "/image"): "mirror.example.com/syntho/postgres:14",
+        pod("StatefulSet/redis", "/initContainers/0/image"): "mirror.example.com/syntho/redis:7.2",
+        f"{OPERATOR}/image": "mirror.example.com/syntho/syntho-ray-operator:0.6.0",
+        head(f"{HEAD}/image"): "mirror.example.com/syntho/syntho-ray:1.10-cpu",
+    },
+    "images/digests": {
+        container("core-worker", "/image"): f"mirror.example.com/syntho/syntho-core-api:1.10@{DIGESTS['core']}",
+        container("backend", "/image"): f"mirror.example.com/syntho/syntho-core-backend:1.10@{DIGESTS['backend']}",
+        container("frontend", "/image"): f"mirror.example.com/syntho/syntho-core-frontend:1.10@{DIGESTS['frontend']}",
+        head(f"{HEAD}/image"): f"mirror.example.com/syntho/syntho-ray:1.10-cpu@{DIGESTS['ray']}",
     },
     "pull-secret": {
-        "StatefulSet/redis:/spec/template/spec/imagePullSecrets": [{"name": "pull-me"}],
-        "Deployment/core:/spec/template/spec/imagePullSecrets": [{"name": "pull-me"}],
-        "RayCluster/ray-cluster:/spec/headGroupSpec/template/spec/imagePullSecrets": [{"name": "pull-me"}],
+        **{pod(f"Deployment/{name}", "/imagePullSecrets"): [{"name": "pull-me"}] for name in (*APPS, "postgres", "database", "kuberay-operator")},
+        pod("StatefulSet/redis", "/imagePullSecrets"): [{"name": "pull-me"}],
+        head("/spec/imagePullSecrets"): [{"name": "pull-me"}],
+        "Pod/syntho-ui-test-connection": None,
     },
     "license": {
-        f"{CORE}/env/[name=LICENSE_KEY_SIGNED]/valueFrom/secretKeyRef/key": "license",
-        HEAD.format("ray-cluster") + "/env/[name=LICENSE_KEY_SIGNED]/valueFrom/secretKeyRef/key": "license",
+        secret("core", "LICENSE_KEY_SIGNED"): "license",
+        secret("core-worker", "LICENSE_KEY_SIGNED"): "license",
+        head(f"{HEAD}/env/[name=LICENSE_KEY_SIGNED]/valueFrom/secretKeyRef/key"): "license",
     },
     "keys": {
-        f"{CORE}/env/[name=SECRET_KEY]/valueFrom/secretKeyRef/key": "core.secret_key",
-        "Deployment/backend:/spec/template/spec/containers/0/env/[name=SECRET_KEY]/valueFrom/secretKeyRef/key": "backend.secret_key",
+        secret("core", "SECRET_KEY"): "core.secret_key",
+        secret("backend", "SECRET_KEY"): "backend.secret_key",
+        secret("backend-worker", "SECRET_KEY"): "backend.secret_key",
         "Secret/backend-secret": None,
     },
     "admin": {
-        "Deployment/backend:/spec/template/spec/containers/0/env/[name=USER_NAME]/value": "root",
-        "Deployment/backend:/spec/template/spec/containers/0/env/[name=USER_EMAIL]/value": "a@example.com",
-        "Deployment/backend:/spec/template/spec/containers/0/env/[name=USER_PASSWORD]/valueFrom/secretKeyRef/key": "backend.user.password",
+        env("backend", "USER_NAME"): "root",
+        env("backend", "USER_EMAIL"): "a@example.com",
+        secret("backend", "USER_PASSWORD"): "backend.user.password",
     },
     "cluster-name": {
         "RayCluster/other:/metadata/name": "other",
-        f"{CORE}/env/[name=RAY_ADDRESS]/value": "other-head-svc.syntho.svc.cluster.local",
+        "RayCluster/ray-cluster": None,
+        env("core", "RAY_ADDRESS"): "other-head-svc.syntho.svc.cluster.local",
+        env("backend", "RAY_URL"): "http://other-head-svc.syntho.svc.cluster.local:8265",
     },
-    "ray/address": {f"{CORE}/env/[name=RAY_ADDRESS]/value": "ray-cluster-head-svc.syntho.svc.cluster.local"},
-    "ray/head-only": {
-        HEAD.format("ray-cluster") + "/resources": {"limits": {"cpu": "2", "memory": "3G"}, "requests": {"cpu": "2", "memory": "3G"}},
-        "RayCluster/ray-cluster:/spec/workerGroupSpecs": None,
-    },
+    "ray/address": {env("core", "RAY_ADDRESS"): "ray-cluster-head-svc.syntho.svc.cluster.local"},
+    "ray/head-only": {head(f"{HEAD}/resources"): resources("2", "3G"), "RayCluster/ray-cluster:/spec/workerGroupSpecs": None},
     "ray/two-pools": {
-        "RayCluster/ray-cluster:/spec/workerGroupSpecs/[groupName=workergroup]/template/spec/containers/0/resources/limits": {
-            "cpu": "16",
-            "memory": "64G",
+        head(f"{HEAD}/resources"): resources("1", "2G"),
+        group("workergroup", "/replicas"): 1,
+        group("workergroup", f"{WORKER}/resources"): resources("16", "64G"),
+        group("smallGroup", "/replicas"): 1,
+        group("smallGroup", "/minReplicas"): 1,
+        group("smallGroup", "/maxReplicas"): 3,
+        group("smallGroup", f"{WORKER}/resources"): resources("4", "8G"),
+    },
+    "ray/pool": {
+        group("gpu", "/replicas"): 2,
+        group("gpu", "/minReplicas"): 2,
+        group("gpu", "/maxReplicas"): 4,
+        group("gpu", f"{WORKER}/resources"): resources("6", "7G"),
+        group("gpu", f"{WORKER}/securityContext"): RESTRICTED,
+        group("gpu", "/template/spec/initContainers/0/image"): "mirror.example.com/syntho/busybox:1.28",
+        group("gpu", "/template/spec/volumes/[name=log-volume]/emptyDir"): {},
+        group("smallGroup", ""): None,
+    },
+    "ray/autoscaling": {
+        "RayCluster/ray-cluster:/spec/enableInTreeAutoscaling": True,
+        group("workergroup", "/minReplicas"): 1,
+        group("workergroup", "/maxReplicas"): 3,
+        group("smallGroup", "/maxReplicas"): 3,
+        f"{OPERATOR}/command": ["/manager", "-watch-namespace", "syntho"],
+        head("/spec/automountServiceAccountToken"): True,
+    },
+    "scheduling/ray-head": scheduled("head", head(""), "ray-head"),
+    "scheduling/ray-worker": scheduled("worker", group("workergroup", "/template"), "ray-worker") | {head("/spec/nodeSelector"): {}},
+    "scheduling/ray-small": scheduled("small", group("smallGroup", "/template"), "ray-worker")
+    | {group("workergroup", "/template/spec/nodeSelector"): {}},
+    "scheduling/ray-pool": scheduled("pool", group("gpu", "/template"), "ray-worker"),
+    "scheduling/ui": {
+        **{
+            pod(name, f"/{field}"): VARIABLES[f"ui_{variable}"]
+            for name in (*(f"Deployment/{name}" for name in (*APPS, "postgres", "database")), "StatefulSet/redis")
+            for field, variable in (("nodeSelector", "node_selector"), ("tolerations", "tolerations"), ("affinity", "affinity"))
         },
-        "RayCluster/ray-cluster:/spec/workerGroupSpecs/[groupName=smallGroup]/template/spec/containers/0/resources/limits": {
-            "cpu": "4",
-            "memory": "8G",
-        },
-        "RayCluster/ray-cluster:/spec/workerGroupSpecs/[groupName=smallGroup]/maxReplicas": 3,
+        **{pod(f"Deployment/{name}", "/securityContext"): {"fsGroup": 2000} for name in ("core", "core-worker")},
+        container("core", "/securityContext"): {"runAsUser": 1000},
+        container("backend", "/securityContext"): None,
+        **{f"Deployment/{name}:/metadata/annotations": {"part": "ui"} for name in ("core", "backend", "frontend")},
     },
     "storage-class": {
-        "PersistentVolumeClaim/ray-workflows-claim:/spec/storageClassName": "shared",
-        "PersistentVolumeClaim/database-data-1:/spec/storageClassName": "fast",
-        "StatefulSet/redis:/spec/volumeClaimTemplates/0/spec/storageClassName": "fast",
+        claim("ray-workflows-claim", "storageClassName"): "shared",
+        **{claim(f"database-data-{number}", "storageClassName"): "fast" for number in (1, 2)},
+        **{template(index, "storageClassName"): "fast" for index in (0, 1)},
     },
     "storage-class/default": {
-        "PersistentVolumeClaim/ray-workflows-claim:/spec/storageClassName": None,
-        "PersistentVolumeClaim/database-data-2:/spec/storageClassName": None,
-        "StatefulSet/redis:/spec/volumeClaimTemplates/1/spec/storageClassName": None,
+        claim("ray-workflows-claim", "storageClassName"): None,
+        **{claim(f"database-data-{number}", "storageClassName"): None for number in (1, 2)},
+        **{template(index, "storageClassName"): None for index in (0, 1)},
     },
     "volume-sizes": {
-        "PersistentVolumeClaim/ray-workflows-claim:/spec/resources/requests/storage": "50Gi",
-        "PersistentVolumeClaim/database-data-1:/spec/resources/requests/storage": "10Gi",
-        "PersistentVolumeClaim/database-data-2:/spec/resources/requests/storage": "11Gi",
+        claim("ray-workflows-claim", SIZE): "50Gi",
+        claim("database-data-1", SIZE): "10Gi",
+        claim("database-data-2", SIZE): "11Gi",
     },
-    "replicas": {
-        "Deployment/core-worker:/spec/replicas": 2,
-        "Deployment/backend:/spec/replicas": 3,
-        "Deployment/frontend:/spec/replicas": 4,
+    "volume-sizes/ray": {claim("ray-workflows-claim", SIZE): "50Gi"},
+    "volume-sizes/redis": {template(index, SIZE): "2Gi" for index in (0, 1)},
+    "volumes": mounted("data", "/data") | {pod("Deployment/core", "/volumes/[name=data]"): VARIABLES["extra_volume"]},
+    "replicas": {"Deployment/core-worker:/spec/replicas": 2, "Deployment/backend:/spec/replicas": 3, "Deployment/frontend:/spec/replicas": 4},
+    "resources": {
+        **{container(name, "/resources"): VARIABLES[f"{name.replace('-', '_')}_resources"] for name in APPS},
+        f"{OPERATOR}/resources": VARIABLES["operator_resources"],
     },
+    "resources/postgres": {
+        container("postgres", "/resources"): VARIABLES["core_database_resources"],
+        container("postgres", "/resources", of="database"): VARIABLES["backend_database_resources"],
+    },
+    "resources/redis": {container("redis", "/resources", kind="StatefulSet"): VARIABLES["redis_resources"]},
     "ingress/nginx": {
         "Ingress/frontend-ingress:/spec/ingressClassName": "traefik",
         "Ingress/frontend-ingress:/spec/tls": None,
-        "Deployment/backend:/spec/template/spec/containers/0/env/[name=FRONTEND_URL]/value": "http://syntho.example.com",
-        API: 80,
+        env("backend", "FRONTEND_URL"): f"http://{HOST}",
+        rule(HOST, "~1"): 3000,
+        rule(HOST, "~1api~1*"): 80,
+        "Service/backend:/spec/ports/[port=80]/targetPort": 8000,
     },
     "ingress/tls-secret": {
-        "Ingress/frontend-ingress:/spec/tls": [{"hosts": ["syntho.example.com"], "secretName": "my-tls"}],
-        "Deployment/backend:/spec/template/spec/containers/0/env/[name=FRONTEND_URL]/value": "https://syntho.example.com",
-        API: 80,
+        "Ingress/frontend-ingress:/spec/tls": [{"hosts": [HOST], "secretName": "my-tls"}],
+        env("backend", "FRONTEND_URL"): f"https://{HOST}",
+        rule(HOST, "~1api~1*"): 80,
     },
     "ingress/cert-manager": {
         "Ingress/frontend-ingress:/metadata/annotations/cert-manager.io~1cluster-issuer": "letsencrypt",
-        "Ingress/frontend-ingress:/spec/tls": [{"hosts": ["syntho.example.com"], "secretName": "frontend-tls"}],
-        API: 80,
+        "Ingress/frontend-ingress:/spec/tls": [{"hosts": [HOST], "secretName": "frontend-tls"}],
+        rule(HOST, "~1api~1*"): 80,
     },
-    "ingress/off": {"Ingress/frontend-ingress": None, "Service/frontend:/spec/ports/0/port": 3000},
+    "ingress/off": {"Ingress/frontend-ingress": None, "Service/frontend:/spec/ports/0/port": 3000, env("backend", "EXTRA_ALLOWED_HOSTS"): (
+        f"{HOST} backend.syntho.svc.cluster.local")},
+    "ingress/second-host": {
+        "Ingress/frontend-ingress:/spec/tls": [{"hosts": [HOST], "secretName": "my-tls"}, {"hosts": [SECOND], "secretName": "second-tls"}],
+        rule(HOST, "~1api~1*"): 80,
+        rule(SECOND, "~1"): 3000,
+        rule(SECOND, "~1api~1*"): 80,
+        env("backend", "EXTRA_ALLOWED_HOSTS"): f"{HOST} {SECOND} backend.syntho.svc.cluster.local",
+        env("backend", "FRONTEND_URL"): f"https://{HOST}",
+    },
     "tls/self-signed": {
-        "Deployment/frontend:/spec/template/spec/containers/0/env/[name=JAVA_OPTS]/value": (
-            "-Dio.swagger.parser.util.RemoteUrl.trustAll=true -Dio.swagger.v3.parser.util.RemoteUrl.trustAll=true"
-        ),
+        env("frontend", "JAVA_OPTS"): "-Dio.swagger.parser.util.RemoteUrl.trustAll=true -Dio.swagger.v3.parser.util.RemoteUrl.trustAll=true"
+    },
+    "tls/private-ca": {
+        **mounted("private-ca", "/etc/ssl/private-ca"),
+        env("frontend", "NODE_EXTRA_CA_CERTS"): CA,
+        pod("Deployment/frontend", "/volumes"): [CA_VOLUME],
+        container("frontend", "/volumeMounts/[name=private-ca]/readOnly"): True,
+        group("workergroup", "/template/spec/volumes/[name=private-ca]"): CA_VOLUME,
+        **{
+            f"{place}/env/[name={variable}]/value": CA
+            for place in [*(container(name) for name in APPS[:4]), head(HEAD), *(group(pool, WORKER) for pool in POOLS)]
+            for variable in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "PGSSLROOTCERT")
+        },
     },
     "postgres/in-chart": {
-        "Deployment/postgres:/spec/template/spec/containers/0/env/[name=POSTGRES_PASSWORD]/valueFrom/secretKeyRef/key": "core.db.password",
-        "Deployment/database:/spec/template/spec/containers/0/env/[name=POSTGRES_PASSWORD]/valueFrom/secretKeyRef/key": "backend.db.password",
-        f"{CORE}/env/[name=DATABASE_URL]/value": "postgresql+asyncpg://postgres:$(SECRET_CORE_DB_PASSWORD_URL)@postgres:5432/rwdb",
+        secret("postgres", "POSTGRES_PASSWORD"): "core.db.password",
+        secret("postgres", "POSTGRES_PASSWORD", of="database"): "backend.db.password",
+        env("core", "DATABASE_URL"): f"{URL}://postgres:$(SECRET_CORE_DB_PASSWORD_URL)@postgres:5432/rwdb",
+        "Service/postgres:/spec/ports/0/port": 5432,
     },
     "postgres/external": {
+        **{f"{kind}/{name}": None for kind in ("Deployment", "Service") for name in ("postgres", "database")},
+        **{f"PersistentVolumeClaim/database-data-{number}": None for number in (1, 2)},
+        env("core-worker", "DATABASE_URL"): f"{URL}://cu:$(SECRET_CORE_DB_PASSWORD_URL)@pg.example.com:5433/c",
+        env("backend", "DB_HOST"): "pg.example.com",
+        env("backend", "DB_PORT"): "5433",
+        env("backend-worker", "DB_NAME"): "b",
+        env("backend-worker", "DB_USER"): "bu",
+        secret("backend", "DB_PASSWORD"): "backend.db.password",
+    },
+    "postgres/external-core": {
         "Deployment/postgres": None,
+        "PersistentVolumeClaim/database-data-1": None,
+        env("core", "DATABASE_URL"): f"{URL}://cu:$(SECRET_CORE_DB_PASSWORD_URL)@pg1.example.com:5434/c",
+        secret("postgres", "POSTGRES_PASSWORD", of="database"): "backend.db.password",
+        env("backend", "DB_HOST"): "database",
+    },
+    "postgres/external-backend": {
+        "Deployment/database": None,
         "PersistentVolumeClaim/database-data-2": None,
-        f"{CORE}/env/[name=DATABASE_URL]/value": "postgresql+asyncpg://cu:$(SECRET_CORE_DB_PASSWORD_URL)@pg.example.com:5433/c",
-        "Deployment/backend:/spec/template/spec/containers/0/env/[name=DB_HOST]/value": "pg.example.com",
-        "Deployment/backend:/spec/template/spec/containers/0/env/[name=DB_NAME]/value": "b",
+        env("backend-worker", "DB_HOST"): "pg2.example.com",
+        env("backend", "DB_PORT"): "5435",
+        secret("postgres", "POSTGRES_PASSWORD"): "core.db.password",
+    },
+    "postgres/tls": {env(name, "PGSSLMODE"): "require" for name in APPS[:4]},
+    "redis/in-chart": {"StatefulSet/redis:/spec/replicas": 1, env("core", "CELERY_BROKER_URL"): "redis://redis-svc:6379/1"},
+    "redis/databases": {
+        env("core", "CELERY_BROKER_URL"): "redis://redis.example.com:6380/7",
+        env("core-worker", "CELERY_RESULT_BACKEND"): "redis://redis.example.com:6380/7",
+        env("backend", "REDIS_DB_INDEX"): "8",
+        env("backend-worker", "REDIS_DB_INDEX"): "8",
     },
     "redis/external": {
-        "StatefulSet/redis": None,
-        "Service/redis-svc": None,
-        "ConfigMap/redis-configuration": None,
-        f"{CORE}/env/[name=CELERY_BROKER_URL]/value": "redis://redis.example.com:6380/1",
-        "Deployment/backend:/spec/template/spec/containers/0/env/[name=REDIS_HOST]/value": "redis.example.com",
+        **NO_REDIS,
+        env("core", "CELERY_BROKER_URL"): "redis://redis.example.com:6380/1",
+        env("backend", "REDIS_HOST"): "redis.example.com",
+        env("backend", "REDIS_DB_INDEX"): "0",
+        container("core-worker", "/livenessProbe/exec/command/2"): "celery -b redis://redis.example.com:6380/1 inspect ping -d celery@$HOSTNAME",
     },
     "redis/external-tls": {
-        "StatefulSet/redis": None,
-        f"{CORE}/env/[name=CELERY_BROKER_URL]/value": REDISS,
-        "Deployment/core-worker:/spec/template/spec/containers/0/env/[name=CELERY_RESULT_BACKEND]/value": REDISS,
-        "Deployment/core-worker:/spec/template/spec/containers/0/livenessProbe/exec/command/2": (
-            'celery -b "$CELERY_BROKER_URL" inspect ping -d "celery@$HOSTNAME"'
-        ),
+        **NO_REDIS,
+        **{env(name, variable): REDISS for name in ("core", "core-worker") for variable in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND")},
+        **{container("core-worker", f"/{probe}/exec/command/2"): PING for probe in ("livenessProbe", "readinessProbe")},
+        secret("core-worker", "SECRET_REDIS_PASSWORD_URL"): "redis.password.url",
+        env("backend", "REDIS_PORT"): "6380",
     },
-}
+    "security/restricted": {
+        **{container(name, "/securityContext"): RESTRICTED for name in ("backend", "backend-worker", "frontend")},
+        **{container(name, "/securityContext"): RESTRICTED | {"runAsUser": 1000} for name in ("core", "core-worker")},
+        pod("Deployment/core", "/securityContext"): {"fsGroup": 2000},
+        pod("Deployment/frontend", "/initContainers/0/securityContext"): RESTRICTED,
+        **{pod(f"Deployment/{name}", "/automountServiceAccountToken"): False for name in (*APPS, "postgres", "database")},
+        f"{OPERATOR}/securityContext": RESTRICTED,
+        pod("Deployment/kuberay-operator", "/automountServiceAccountToken"): None,
+        head(f"{HEAD}/securityContext"): RESTRICTED | {"runAsUser": 1000},
+        head("/spec/automountServiceAccountToken"): False,
+        **{
+            group(pool, f"/template/spec/{place}/securityContext"): RESTRICTED
+            for pool in POOLS
+            for place in ("containers/0", "initContainers/0")
+        },
+        group("workergroup", "/template/spec/automountServiceAccountToken"): None,
+    },
+    "security/restricted/postgres": {container("postgres", "/securityContext", of=name): AS_ROOT for name in ("postgres", "database")},
+    "security/restricted/redis": {
+        container("redis", "/securityContext", kind="StatefulSet"): AS_ROOT,
+        pod("StatefulSet/redis", "/initContainers/0/securityContext"): AS_ROOT,
+        pod("StatefulSet/redis", "/automountServiceAccountToken"): False,
+    },
+    "security/network-policies": {  # what they let through: test_network_policies
+        "NetworkPolicy/syntho-default-deny:/spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
+        "NetworkPolicy/syntho-backends:/spec/egress/3/to/0/ipBlock/cidr": "10.9.0.0/16",
+    },
+    "security/network-policies/autoscaling": {"NetworkPolicy/syntho-ray-autoscaler:/spec/egress/0/to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}]},
+}  # fmt: skip
 
 
-@pytest.fixture(params=[pytest.param(pin, marks=() if pin == "sandbox" else pytest.mark.upstream) for pin in PINS])
-def pinned(request: pytest.FixtureRequest, project: Path) -> Callable[..., Compiled]:
-    """Compiles these components with the charts of a pin. Skips where the charts cannot be had."""
-    pin = PINS[request.param]
-    try:
-        vendor(project, load_pin(project, project / pin))
-    except PreflightError as error:
-        pytest.skip(f"the real charts are missing: set SYNTHO_CHARTS_URL to a mirror of them ({error.what})")
-
-    def compiled(helm: Helm, names: list[str]) -> Compiled:
-        secrets: dict[str, Any] = {name: {"generate": "fernet" if name == "core.secret_key" else "password"} for name in SECRETS}
-        if "redis/external-tls" in names:
-            secrets["redis.password"] = {"generate": "password"}
-        cluster = {"context": "c", "namespace": "syntho"}
-        environment = {"cluster": cluster, "charts": pin, "components": names, "vars": VARIABLES, "secrets": secrets}
-        (project / "envs" / "it.yaml").write_text(yaml.safe_dump(environment))
-        return Project.load(project, "it").compile(helm)
-
-    return compiled
+def environment(component: str) -> list[str]:
+    """The component among the others that an environment needs, each after what it completes."""
+    names = [*BEFORE.get(component, []), component]
+    rest = [kind[0] for kind in ONE_OF if not set(kind) & set(names)]
+    return [*dict.fromkeys([*BASE, *rest, *names])]
 
 
-def _with(component: str) -> list[str]:
-    """The component among the others that an environment needs."""
-    rest = [name for prefix, name in REST.items() if not component.startswith(prefix) or component == "ray/address"]
-    return [*dict.fromkeys([*BASE, *rest, component])]
-
-
-def _at(item: Json, path: str) -> Json:
-    """What stands at a pointer; None where nothing does."""
-    try:
-        for key in compile_pointer(item, path)[0]:
-            item = item[key]
-    except PointerError as error:
-        return None if error.missing else str(error)
-    return item
+def differs(objects: Objects, place: str, expected: Json) -> bool:
+    """Is something else than `expected` at a place of TABLE?"""
+    of, _, path = place.partition(":")
+    return of in objects if expected is None and not path else bool(at(objects[of], path) != expected)
 
 
 @pytest.mark.parametrize("component", TABLE)
-def test_a_component_does_what_its_row_says(pinned: Callable[..., Compiled], helm: Helm, component: str) -> None:
-    objects = {label(item): item for item in pinned(helm, _with(component)).objects}
+def test_a_component_does_what_its_row_says(pinned: Pinned, component: str) -> None:
+    objects = pinned.objects(environment(component))
     for place, expected in TABLE[component].items():
-        of, _, path = place.partition(":")
-        if expected is None and not path:
-            assert of not in objects, of
-            continue
-        assert _at(objects[of], path) == expected, place
+        assert not differs(objects, place, expected), place
 
 
-def test_every_component_has_a_row_here(root: Path) -> None:
-    assert set(components([root / "overlays"])) == set(TABLE)
+def test_every_component_has_a_row_here_and_one_in_the_readme(root: Path) -> None:
+    found = components([root / "overlays"])
+    assert found == sorted(TABLE)
+    rows = re.findall(r"^\| `([^`]+)` \|", (root / "overlays/components/README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(rows) == found
 
 
-COMBINATIONS = [
-    ["images", "ray/two-pools", "storage-class", "postgres/in-chart", "ingress/nginx", "volume-sizes", "replicas"],
-    ["images", "ray/two-pools", "storage-class", "postgres/external", "redis/external", "ingress/tls-secret", "cluster-name"],
-    ["images", "ray/head-only", "storage-class/default", "postgres/in-chart", "ingress/cert-manager", "tls/self-signed"],
-    ["ray/head-only", "postgres/external", "redis/external-tls", "ingress/off", "replicas"],
+def test_the_readme_names_the_variables_and_secrets_of_each_component(root: Path) -> None:
+    readme = (root / "overlays/components/README.md").read_text(encoding="utf-8")
+    for name in TABLE:
+        (row,) = re.findall(rf"^\| `{re.escape(name)}` \|[^|]*\|([^|]*)\|([^|]*)\|", readme, re.MULTILINE)
+        folder = root / "overlays/components" / name
+        text = "".join(path.read_text(encoding="utf-8") for path in [*folder.glob("*.yaml"), *folder.glob("*.objects/*.yaml")])
+        used = set(re.findall(r"\$\{([^}]+)\}", text)) - {"namespace", "ray.head"}
+        named = [set(re.findall(r"`([^`]+)`", cell)) - {"server"} for cell in row]
+        assert named[0] == {one for one in used if not one.startswith("secret:")}, name
+        assert named[1] == {one.removeprefix("secret:") for one in used if one.startswith("secret:")}, name
+
+
+def test_each_file_says_why_at_its_top(root: Path) -> None:
+    for path in (root / "overlays/components").rglob("*.yaml"):
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("# yaml-language-server")]
+        assert 1 <= len(list(itertools.takewhile(lambda line: line.startswith("#"), lines))) <= 3, path
+
+
+# --- together ---------------------------------------------------------------------------------------------------------
+
+IN_CHART = ["postgres/in-chart", "redis/in-chart", "volume-sizes", "volume-sizes/redis", "resources/postgres", "resources/redis"]
+HARDENED = ["security/restricted", "security/restricted/postgres", "security/restricted/redis", "security/network-policies"]
+COMBINATIONS = {
+    "small": ["images", "ray/head-only", "storage-class/default", "postgres/in-chart", "ingress/cert-manager", "tls/self-signed"],
+    "in the chart": ["images", "ray/two-pools", "storage-class", *IN_CHART, "ingress/nginx", "replicas", "resources", "redis/databases"],
+    "outside": ["images", "ray/two-pools", "storage-class", "postgres/external", "postgres/tls", "redis/external", "ingress/tls-secret", "replicas"],
+    "outside with passwords": ["ray/head-only", "postgres/external", "redis/external-tls", "ingress/off", "volume-sizes/ray", "cluster-name"],
+    "two servers": ["ray/head-only", "postgres/external-core", "postgres/external-backend", "redis/external", "ingress/nginx", "tls/private-ca"],
+    "pools": ["ray/pool", "security/restricted", "ray/two-pools", "postgres/in-chart", "ingress/nginx"],
+    "hardened": ["ray/two-pools", *IN_CHART, *HARDENED, "ingress/nginx", "tls/private-ca", "tls/self-signed", "volumes", "scheduling/ui"],
+}
+
+
+def unordered(value: Json) -> Json:
+    """A value in which lists of named items have no order, as in Kubernetes."""
+    if isinstance(value, dict):
+        return {key: unordered(item) for key, item in value.items()}
+    if isinstance(value, list):
+        items = [unordered(item) for item in value]
+        return sorted(items, key=str) if all(isinstance(item, dict) and "name" in item for item in items) else items
+    return value
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_sensible_combinations_compile_in_either_order(pinned: Pinned, name: str) -> None:
+    names = COMBINATIONS[name]
+    last = [one for one in names if one.startswith("redis/external")]  # Redis must be there for its pull secret
+    turned = [*(one for one in reversed([*BASE, *names]) if one not in last), *last]
+    assert unordered(pinned.objects([*BASE, *names])) == unordered(pinned.objects(turned))
+
+
+REDIS = ["redis/in-chart", "redis/external", "redis/external-tls"]
+MATRIX = [  # every pair of two choices is in one of these
+    [ONE_OF[0][(row + column) % 2], ONE_OF[1][(row + column // 2) % 2], redis, ingress]
+    for row, redis in enumerate(REDIS)
+    for column, ingress in enumerate(ONE_OF[2])
 ]
 
 
-@pytest.mark.parametrize("names", COMBINATIONS, ids=lambda names: names[-1])
-def test_sensible_combinations_compile_in_either_order(pinned: Callable[..., Compiled], helm: Helm, names: list[str]) -> None:
-    one = pinned(helm, [*BASE, *names])
-    late = [name for name in reversed(names) if not name.startswith("redis/")]  # Redis must be there for its pull secret
-    other = pinned(helm, [*BASE, *late, *(name for name in names if name.startswith("redis/"))])
-    assert {chart: item.texts for chart, item in one.charts.items()} == {chart: item.texts for chart, item in other.charts.items()}
+@pytest.mark.parametrize("names", MATRIX, ids="+".join)
+def test_any_choice_of_each_kind_goes_with_any_of_another(pinned: Pinned, names: list[str]) -> None:
+    objects = pinned.objects([*BASE, *names, "images", "replicas", "resources", "security/restricted", "security/network-policies", "tls/private-ca"])
+    assert ("StatefulSet/redis" in objects) == ("redis/in-chart" in names)
+    assert ("Deployment/database" in objects) == ("postgres/in-chart" in names)
+    assert ("Ingress/frontend-ingress" in objects) == ("ingress/off" not in names)
 
 
-@pytest.mark.parametrize("names", [["ray/head-only", "ray/two-pools"], ["ingress/nginx", "ingress/off"], ["storage-class", "storage-class/default"]])
-def test_components_that_exclude_each_other_clash_with_both_lines(pinned: Callable[..., Compiled], helm: Helm, names: list[str]) -> None:
+def test_every_pair_is_in_the_matrix() -> None:
+    kinds = [set(column) for column in zip(*MATRIX, strict=True)]
+    assert {pair for names in MATRIX for pair in itertools.combinations(names, 2)} == {
+        pair for one, other in itertools.combinations(kinds, 2) for pair in itertools.product(one, other)
+    }
+
+
+EVERYTHING = [
+    "images", "images/digests", "ray/two-pools", "storage-class", *IN_CHART, "replicas", "resources", "volumes", "tls/private-ca", "tls/self-signed",
+    "ingress/tls-secret", "ingress/second-host", "scheduling/ray-head", "scheduling/ray-worker", "scheduling/ray-small", "scheduling/ui", "ray/pool",
+    "scheduling/ray-pool", *HARDENED, "ray/autoscaling", "security/network-policies/autoscaling",
+]  # fmt: skip
+CHANGED_BY_OTHERS = {  # what a row says of a component alone, and another one changes, as it should
+    "Ingress/frontend-ingress:/spec/tls",  # ingress/second-host
+    head("/spec/automountServiceAccountToken"),  # ray/autoscaling
+    head("/spec/nodeSelector"),  # scheduling/ of another part
+    group("workergroup", "/template/spec/nodeSelector"),
+    group("smallGroup", ""),  # ray/two-pools
+}
+
+
+def test_all_that_do_not_exclude_each_other_compile_together(pinned: Pinned) -> None:
+    objects = pinned.objects([*BASE, *EVERYTHING])
+    wrong = {place for name in EVERYTHING for place, value in TABLE[name].items() if differs(objects, place, value)}
+    completed = {place for place in wrong if place.endswith(("/image", "/securityContext"))}  # by images/digests, by security/restricted
+    assert wrong - completed == CHANGED_BY_OTHERS
+    cluster = objects["RayCluster/ray-cluster"]
+    assert at(cluster, "/spec/headGroupSpec/template/spec/automountServiceAccountToken") is True
+    context = at(cluster, "/spec/workerGroupSpecs/[groupName=smallGroup]/template/spec/containers/0/securityContext")
+    assert context == RESTRICTED | {"runAsUser": 1000}
+    volumes = at(cluster, "/spec/workerGroupSpecs/[groupName=gpu]/template/spec/volumes")
+    assert {volume["name"] for volume in volumes} == {"ray-workflows", "log-volume", "data", "private-ca"}
+
+
+def test_no_operation_of_a_component_is_without_effect(pinned: Pinned) -> None:
+    pinned.compile([*BASE, *EVERYTHING])
+    assert explain.dead(pinned.load("it"), pinned.helm) == ([], [])
+
+
+CLASHES = [
+    ["ray/head-only", "ray/two-pools"],
+    ["ingress/nginx", "ingress/off"],
+    ["ingress/tls-secret", "ingress/cert-manager"],
+    ["storage-class", "storage-class/default"],
+    ["postgres/in-chart", "postgres/external"],
+    ["redis/in-chart", "redis/external"],
+    ["volume-sizes", "volume-sizes/ray"],
+    ["postgres/external-core", "postgres/in-chart"],  # from here on only in this order, in which the first would be lost
+    ["images/digests", "images"],
+    ["ray/pool", "images"],
+    ["ray/pool", "tls/private-ca"],
+    ["ray/pool", "volumes"],
+    ["security/restricted", "scheduling/ray-head"],
+    ["ray/autoscaling", "security/restricted"],
+    ["ingress/second-host", "ingress/nginx"],
+]
+
+
+@pytest.mark.parametrize("names", CLASHES, ids="+".join)
+def test_components_that_exclude_each_other_or_are_out_of_order_clash_with_both_lines(pinned: Pinned, names: list[str]) -> None:
     with pytest.raises(InputError, match=r"was set by .*overlays/components"):
-        pinned(helm, [*BASE, *names])
+        pinned.compile([*(one for one in BASE if one not in names), *names])
+
+
+OUT_OF_PLACE = {  # components: what the error says
+    ("redis/external", "pull-secret"): "no manifest is StatefulSet/redis",
+    ("redis/external", "storage-class/default"): "no manifest is StatefulSet/redis",
+    ("postgres/external", "volume-sizes"): "no manifest is PersistentVolumeClaim/database-data-1",
+    ("postgres/external", "resources/postgres"): "no manifest is Deployment/postgres",
+    ("scheduling/ray-pool",): "/additionalWorkerGroups/gpu",
+    ("ingress/off", "ingress/second-host"): "no manifest is Ingress",
+    ("redis/databases", "redis/external-tls"): r"it is 'redis://redis.example.com:6380/7'",
+}
+
+
+@pytest.mark.parametrize("names", OUT_OF_PLACE, ids="+".join)
+def test_a_component_without_what_it_completes_says_so(pinned: Pinned, names: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match=OUT_OF_PLACE[names]):
+        pinned.compile([*(one for one in BASE if one not in names), *names])
+
+
+def test_the_autoscaler_never_meets_the_forced_upgrade(pinned: Pinned) -> None:
+    for name in ("ray/two-pools", "ray/autoscaling"):
+        objects = pinned.objects(environment(name))
+        forced = "-forced-cluster-upgrade" in at(objects["Deployment/kuberay-operator"], "/spec/template/spec/containers/0/command")
+        assert forced != bool(objects["RayCluster/ray-cluster"]["spec"].get("enableInTreeAutoscaling")), name
+
+
+def test_no_url_without_tls_and_no_secret_is_left_in_a_command(pinned: Pinned) -> None:
+    objects = pinned.objects(environment("redis/external-tls"))
+    texts = {value for item in objects.values() for _, value in walk(item) if isinstance(value, str) and "://" in value}
+    assert {text for text in texts if "redis" in text} == {REDISS}
+
+
+@pytest.mark.parametrize("name", ["dev", "staging", "prod"])
+def test_the_shipped_environments_compile_at_each_pin(pinned: Pinned, name: str) -> None:
+    file = pinned.root / "envs" / f"{name}.yaml"
+    kept = [line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("charts:")]
+    file.write_text("\n".join([*kept, f"charts: {PINS[pinned.pin]}", ""]), encoding="utf-8")
+    objects = {label(item): item for item in pinned.load(name).compile(pinned.helm).objects}
+    groups = [one["groupName"] for one in objects["RayCluster/ray-cluster"]["spec"].get("workerGroupSpecs", [])]
+    assert groups == ([] if name == "dev" else ["smallGroup", "workergroup"])
+    assert ("StatefulSet/redis" in objects) == ("Deployment/postgres" in objects) == (name != "prod")
+    assert bool(objects["Ingress/frontend-ingress"]["spec"].get("tls")) == (name == "prod")
+    images = {value for item in objects.values() for keys, value in walk(item) if keys and keys[-1] == "image"}
+    assert {image.rpartition("/")[0] for image in images} == {"registry.example.com/syntho" if name == "prod" else "syntho.azurecr.io"}

@@ -439,7 +439,7 @@ def redis_external_tls(build: Build) -> None:
     no_redis(found)
     for of in ("Deployment/core", "Deployment/core-worker"):
         for variable in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
-            assert env(found, of, variable) == "rediss://:$(SECRET_REDIS_PASSWORD_URL)@redis.example.com:6380/1"
+            assert env(found, of, variable) == "rediss://:$(SECRET_REDIS_PASSWORD_URL)@redis.example.com:6380/1?ssl_cert_reqs=required"
         assert env(found, of, "SECRET_REDIS_PASSWORD_URL") == secret("redis.password.url")
     assert "redis://" not in str(found["Deployment/core-worker"]).replace("rediss://", "")
 
