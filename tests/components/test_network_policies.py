@@ -7,7 +7,7 @@ is open in it, and a connection needs both ends.
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from tests.components.test_components import BASE
 
 ALL_IN_CHART = [*BASE, "ray/two-pools", "postgres/in-chart", "redis/in-chart", "ingress/nginx", "security/network-policies"]
 HOME = "syntho"
+HEAD_PORTS = frozenset([6379, 8265, 10001])
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,10 @@ OUTSIDE = [
 
 
 def ends(objects: Objects) -> list[End]:
-    """The pods of all workloads, and those that KubeRay makes of a RayCluster, with the labels that it gives them."""
+    """The pods of all workloads, and those that KubeRay makes of a RayCluster, with the labels that it gives them.
+
+    A head that declares no ports gets KubeRay's.
+    """
     found = []
     for name, item in objects.items():
         if item["kind"] in ("Deployment", "StatefulSet"):
@@ -51,7 +55,8 @@ def ends(objects: Objects) -> list[End]:
             groups = [("head", "head", item["spec"]["headGroupSpec"])]
             groups += [("worker", one["groupName"], one) for one in item["spec"].get("workerGroupSpecs") or []]
             for kind, group, spec in groups:
-                found.append(_end(f"ray {group}", spec["template"], {"ray.io/is-ray-node": "yes", "ray.io/node-type": kind}))
+                made = _end(f"ray {group}", spec["template"], {"ray.io/is-ray-node": "yes", "ray.io/node-type": kind})
+                found.append(replace(made, ports=HEAD_PORTS) if kind == "head" and not made.ports else made)
     return found
 
 
