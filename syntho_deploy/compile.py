@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -184,6 +184,7 @@ class Project:
     patched: dict[str, dict[str, Json]] = field(default_factory=dict)  # the manifests before secrets were cut out, by Kind/name
     operations: dict[str, list[dict[str, Json]]] = field(default_factory=dict)  # plain RFC 6902, of each chart
     _compiled: Compiled | None = None
+    _defaults: dict[str, Json] = field(default_factory=dict)
     _values: dict[str, Json] = field(default_factory=dict)
     _values_errors: list[InputError] = field(default_factory=list)
     _open: list[str] = field(default_factory=list)
@@ -269,7 +270,7 @@ class Project:
     def _chart_values(self, chart: str) -> Json:
         if chart not in self._values:
             self._open.append(chart)
-            values = documents.load_chart(self.vendored.charts[chart] / "values.yaml")
+            values = self._defaults[chart] = documents.load_chart(self.vendored.charts[chart] / "values.yaml")
             claimed = self.origins[chart] = Layers()
             plain = self.operations[chart] = []
             for layer in self.layers:
@@ -369,11 +370,10 @@ class Project:
         """The values that the charts themselves have where the overlays put secrets."""
         found: dict[str, set[str]] = {}
         for chart, values in self.values().items():
-            defaults = documents.load_chart(self.vendored.charts[chart] / "values.yaml")
             for keys, value in documents.walk(values):
                 for token in TOKEN.findall(value) if isinstance(value, str) else ():
                     name = next((name for name in self.secret_marks if sentinel(name) == token), "")
-                    found.setdefault(name, set()).update(_default(defaults, keys))
+                    found.setdefault(name, set()).update(_default(self._defaults[chart], keys))
         return {name: frozenset(texts) for name, texts in found.items()}
 
     def _places(self) -> dict[str, Place]:
@@ -500,7 +500,7 @@ def _flattened(root: Path, found: Vendored) -> Vendored:
                     if not home.is_dir():  # else another run was faster
                         raise
         charts[name] = home / name
-    return replace(found, charts=charts)
+    return found._replace(charts=charts)
 
 
 def _crds(chart: Path) -> tuple[Path, ...]:

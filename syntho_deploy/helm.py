@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from syntho_deploy import process
 from syntho_deploy.documents import Json, canonical, load_chart, write
@@ -20,6 +19,7 @@ from syntho_deploy.errors import DeployError, InputError, LockedError, NotHealth
 
 RENDER_TIMEOUT = 60.0
 HISTORY_MAX = 10
+GO = {"GOGC": "off", "GOMEMLIMIT": "512MiB"}  # a run of helm is over before its garbage is worth collecting
 
 # What helm says (both majors, case-insensitive), the error that it is, and what to do.
 FAILURES: list[tuple[str, type[DeployError], str]] = [
@@ -151,6 +151,8 @@ def _over(defaults: Json, values: Json) -> Json:
 
 def _unpack(archive: Path, folder: Path) -> None:
     """Unpack the chart in an archive, whose files are all in one folder of any name."""
+    import tarfile
+
     try:
         with tarfile.open(archive) as packed:
             for member in packed:
@@ -178,8 +180,7 @@ def _left_out(at: str, names: list[str]) -> set[str]:
     return ({"crds"} if "Chart.yaml" in names else set()) | {"NOTES.txt"} & set(names)
 
 
-@dataclass(frozen=True)
-class Helm:
+class Helm(NamedTuple):
     """A helm binary. home: a folder for its caches, so that no plugin or repository of the user's takes part."""
 
     path: Path
@@ -190,7 +191,7 @@ class Helm:
         """Variables for a run: nothing of the user's HELM_*, no colours, no cluster unless one is given."""
         ours = {name: "" for name in os.environ if name.startswith("HELM_")}
         ours |= {f"HELM_{kind}_HOME": str(self.home / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}
-        ours |= {"HELM_PLUGINS": str(self.home / "plugins"), "NO_COLOR": "1", "GOGC": "400"}
+        ours |= {"HELM_PLUGINS": str(self.home / "plugins"), "NO_COLOR": "1", **GO}
         ours["KUBECACHEDIR"] = str(self.home / "discovery")
         ours["KUBECONFIG"] = kubeconfig or os.devnull
         return ours

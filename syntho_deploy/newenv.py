@@ -347,7 +347,7 @@ class _Making:
                 documents.write(Path(folder) / "envs" / f"{self.name}.yaml", self.text)
                 made = load_environment(Path(folder), self.name)
                 made = replace(made, root=self.root, pin_file=self.old.pin_file)
-                renamed = [replace(layer, name=self.name) if _is_own(layer, self.old) else layer for layer in self.layers]
+                renamed = [layer._replace(name=self.name) if _is_own(layer, self.old) else layer for layer in self.layers]
                 try:
                     vendored = Project.load(self.root, self.old.name).vendored
                 except InputError as error:

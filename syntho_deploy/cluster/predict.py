@@ -8,12 +8,12 @@ https://kubernetes.io/docs/reference/using-api/server-side-apply/
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import dataclass
 from typing import Any
 
 from syntho_deploy.cluster.client import ApiError, Client, Object
+from syntho_deploy.documents import clone
 
 HELM = "helm"
 NO_ANSWERS = (401, 429, 502, 503, 504)  # they say nothing of the object; a field that the schema lacks is a 500
@@ -96,7 +96,7 @@ def _managers(live: Object) -> list[Object]:
 
 def build(live: Object, item: Object) -> Object:
     """What Helm 4 makes of an object that Helm 3 or a person made: live, less what helm owns and `item` lacks, plus `item`."""
-    target = copy.deepcopy(live)
+    target = clone(live)
     managers = _managers(live)
     mine = [entry["fieldsV1"] for entry in managers if entry.get("manager") == HELM and "fieldsV1" in entry]
     others = [entry["fieldsV1"] for entry in managers if entry.get("manager") != HELM and "fieldsV1" in entry]
@@ -160,14 +160,14 @@ def _merge(live: Any, new: Any, fields: list[Object]) -> Any:
                 keys = {name: value.get(name, DEFAULTS.get(name)) for name in names}
                 found = _item(live, keys)
                 if found is None:
-                    live.append(copy.deepcopy(value))
+                    live.append(clone(value))
                 else:
                     inside = [entry[key] for entry in fields for key in entry if key.startswith("k:") and json.loads(key[2:]) == keys]
                     _merge(found, value, inside)
             return live
         if any(key.startswith("v:") for entry in fields for key in entry):
             return [*live, *(value for value in new if value not in live)]
-    return copy.deepcopy(new)
+    return clone(new)
 
 
 def _foreign(live: Object, item: Object) -> list[Conflict]:

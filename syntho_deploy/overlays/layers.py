@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from syntho_deploy.environment import Environment
 from syntho_deploy.errors import InputError, nearest, raise_all
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """One overlay folder: a component, or the environment's own (always the last)."""
 
     name: str

@@ -6,14 +6,13 @@ does not surface (a switch, a leaf that a switch gates off, a dead one) is pertu
 
 from __future__ import annotations
 
-import copy
 import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from syntho_deploy.documents import Json, Keys, load_manifests, map_strings, walk
+from syntho_deploy.documents import Json, Keys, clone, load_manifests, map_strings, walk
 from syntho_deploy.errors import InputError
 from syntho_deploy.overlays.pointer import named
 from syntho_deploy.redact import base64_forms
@@ -106,7 +105,7 @@ def _breaking(values: Json, render: Render, group: list[Keys], tokens: dict[Keys
 
 
 def _perturbed(values: Json, keys: Keys) -> Json:
-    changed = copy.deepcopy(values)
+    changed = clone(values)
     try:
         here: Any = _at(changed, keys[:-1])
         last: Any = keys[-1]
@@ -146,7 +145,7 @@ def _other(value: Json) -> Json:
 
 
 def _with(values: Json, tokens: dict[Keys, str]) -> Json:
-    changed = copy.deepcopy(values)
+    changed = clone(values)
     for keys, token in tokens.items():
         _at(changed, keys[:-1])[keys[-1]] = token
     return changed

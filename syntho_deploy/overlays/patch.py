@@ -6,16 +6,15 @@ that keep an overlay from lying (a path that is not there, two layers on one pat
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonpatch
 
-from syntho_deploy.documents import Document, Json, Keys, load, walk
+from syntho_deploy.documents import Document, Json, Keys, clone, load, walk
 from syntho_deploy.errors import InputError, Mark, nearest, raise_all
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.variables import Lookup, substitute, substitute_path
@@ -30,8 +29,7 @@ UNQUOTED_LIMIT = 1_000_000  # from here on both Helm majors print a number as 2.
 EXPONENT_BELOW = 0.0001  # and a smaller one as 1e-05
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(NamedTuple):
     """One operation as written, and where."""
 
     op: str
@@ -43,8 +41,7 @@ class Operation:
     overrides: bool = False
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """What an operation does to a document: the path it takes away, the one it sets, and whether that is a new item of a list."""
 
     removed: Keys | None = None
@@ -52,8 +49,7 @@ class Change:
     inserts: bool = False
 
 
-@dataclass(frozen=True)
-class Setter:
+class Setter(NamedTuple):
     """An operation that set a path: its layer, its place in the order of all, and the operation as written."""
 
     layer: str
@@ -164,7 +160,7 @@ def apply(
     bare numbers are refused). Returns the new document and the plain operations that led to it. Every fault goes to
     `errors`; an operation with one is left out, so that the rest is checked too, and the caller drops the result.
     """
-    patched = copy.deepcopy(document)
+    patched = clone(document)
     plain: list[dict[str, Json]] = []
     tested: set[Keys] = set()
     for operation in operations:
@@ -202,7 +198,7 @@ def _compile(
         if operation.op == "move":
             removed = source
             _claim(source, operation, layer, layers)
-            document = _applied({"op": "remove", "path": compiled["from"]}, copy.deepcopy(document))
+            document = _applied({"op": "remove", "path": compiled["from"]}, clone(document))
     keys, numeric = _pointer(document, substitute_path(operation.path, lookup, operation.mark), operation, adding)
     compiled["path"] = pointer.text(keys)
     if operation.op == "test":
@@ -224,7 +220,7 @@ def _applied(compiled: dict[str, Json], document: Json) -> Json:
     """`document` (changed in place) after one plain operation. `jsonpatch` does the work but for what it gets wrong."""
     if compiled["op"] == "test" and not _same(_at(document, pointer.parse(compiled["path"])), compiled["value"]):
         raise jsonpatch.JsonPatchTestFailed  # to Python, True == 1; RFC 6902 section 4.6 says otherwise
-    return jsonpatch.JsonPatch([copy.deepcopy(compiled)]).apply(document, in_place=True)
+    return jsonpatch.JsonPatch([clone(compiled)]).apply(document, in_place=True)
 
 
 def _same(one: Json, other: Json) -> bool:
@@ -289,8 +285,7 @@ def _at(document: Json, keys: Keys) -> Json:
     return document
 
 
-@dataclass(frozen=True)
-class ManifestPatch:
+class ManifestPatch(NamedTuple):
     """Operations on the manifests that match a target (kind, and name where it is given), or their removal."""
 
     kind: str

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import copy
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from syntho_deploy.documents import Json, Keys, canonical, map_strings, walk
+from syntho_deploy.documents import Json, Keys, canonical, clone, map_strings, walk
 from syntho_deploy.errors import InputError
 from syntho_deploy.overlays.pointer import text
 from syntho_deploy.redact import base64_forms
@@ -49,16 +48,14 @@ class SecretObject:
     type: str = "Opaque"
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where the value of a secret is kept: a key of the environment's own Secret, or of the `secret` named."""
 
     key: str
     secret: str = ""
 
 
-@dataclass(frozen=True)
-class Cut:
+class Cut(NamedTuple):
     """Objects without secrets, the Secrets they refer to, and the secrets that were found."""
 
     objects: list[dict[str, Json]]
@@ -81,7 +78,7 @@ def cut(objects: list[dict[str, Json]], places: Mapping[str, Place], secret: str
             what = "stands twice" if name in own else "of a chart has the name of the environment's own Secret"
             raise InputError(f"{label(item)} {what}")
         own[name] = _content(item)
-    rest = [copy.deepcopy(item) for item in objects if not is_secret(item)]
+    rest = [clone(item) for item in objects if not is_secret(item)]
     for item in rest:
         for pod in pod_specs(item):
             for container in [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]:
@@ -102,6 +99,7 @@ def cut(objects: list[dict[str, Json]], places: Mapping[str, Place], secret: str
 class _Cut:
     def __init__(self, places: Mapping[str, Place], secret: str) -> None:
         self.tokens = {sentinel(name): name for name in places}
+        self.forms = {form: name for token, name in self.tokens.items() for form in [token, *base64_forms(token.encode())]}
         self.places, self.secret = places, secret
         self.keys: dict[str, str] = {}
         self.found: set[str] = set()
@@ -211,13 +209,12 @@ class _Cut:
 
     def refuse_leftovers(self, item: dict[str, Json]) -> None:
         """Raise for a sentinel, plain or in base64, that is still in an object, by its field."""
-        forms = {form: name for token, name in self.tokens.items() for form in [token, *base64_forms(token.encode())]}
         whole = canonical(item)
-        if not any(form in whole for form in forms):
+        if not any(form in whole for form in self.forms):
             return
         for keys, value in walk(item):
             words = [value] if isinstance(value, str) else list(value) if isinstance(value, dict) else []
-            for form, name in forms.items():
+            for form, name in self.forms.items():
                 if any(form in word for word in words):
                     raise InputError(
                         f'the secret "{name}" ends up in {label(item)} at {text(keys)}, where it would be readable',

@@ -13,8 +13,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from syntho_deploy import documents
 from syntho_deploy.errors import DeployError, InputError, LockedError, raise_all
@@ -28,8 +28,7 @@ LOCK_TIMEOUT = 900.0  # seconds to wait for another run, which may be fetching
 NAMED = 10  # changed files that a message names
 
 
-@dataclass(frozen=True)
-class Vendored:
+class Vendored(NamedTuple):
     """Charts whose bytes are the locked ones. charts: the folder of each."""
 
     pin: Pin
@@ -37,8 +36,7 @@ class Vendored:
     charts: dict[str, Path]
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """What `vendor` did. lines: for a person. changed: whether it wrote anything."""
 
     lines: tuple[str, ...]
@@ -46,8 +44,7 @@ class Report:
     lock: Lock
 
 
-@dataclass(frozen=True)
-class _Fault:
+class _Fault(NamedTuple):
     """Why a chart in its place is not the locked one. stale: nobody's edits would be lost by replacing it."""
 
     what: str

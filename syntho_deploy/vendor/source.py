@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +129,8 @@ class Git:
 
     def export(self, folder: str, files: Mapping[str, Entry], target: Path) -> None:
         """Write the blobs as they are. Raises `PreflightError` where git gives other bytes than it says it holds."""
+        import tarfile
+
         found = tree.tree_id(files)
         archive = self.scratch / "chart.tar"
         self._git("archive", "--format=tar", f"--output={archive}", found)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import hashlib
 import os
 import stat
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from syntho_deploy import documents
 from syntho_deploy.errors import InputError
@@ -20,8 +18,7 @@ FILE, EXECUTABLE, LINK, SUBMODULE, SPECIAL = "100644", "100755", "120000", "1600
 SIZE_LIMIT = 64 * 2**20  # of all files together: charts are text, and every file is read at every use
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One file: its mode as git writes it, the id of its content, and how many bytes that is."""
 
     mode: str
@@ -29,8 +26,7 @@ class Entry:
     size: int = 0
 
 
-@dataclass(frozen=True)
-class Tree:
+class Tree(NamedTuple):
     """A folder's files by path, the git tree id of the folder, and a sha256 over the sorted (path, mode, content)."""
 
     entries: dict[str, Entry]
@@ -178,6 +174,8 @@ def swap(new: Path, target: Path) -> None:
 
 def exchange(one: Path, other: Path) -> bool:
     """Exchange two names in one step (renameat2, Linux). False where system or filesystem cannot."""
+    import ctypes
+
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if call is None:
         return False
