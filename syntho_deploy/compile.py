@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +270,7 @@ class Project:
     def _chart_values(self, chart: str) -> Json:
         if chart not in self._values:
             self._open.append(chart)
-            values = self._defaults[chart] = documents.load_chart(self.vendored.charts[chart] / "values.yaml")
+            values = self._defaults[chart] = self._file(chart, "values.yaml")
             claimed = self.origins[chart] = Layers()
             plain = self.operations[chart] = []
             for layer in self.layers:
@@ -286,6 +286,10 @@ class Project:
             self._open.remove(chart)
             self._values[chart] = values
         return self._values[chart]
+
+    def _file(self, chart: str, name: str) -> Json:
+        """A file of a chart, shared with other environments of the same charts: not to be changed."""
+        return _parsed(self.vendored.charts[chart] / name, self.vendored.lock.charts[chart].sha256)
 
     def values(self) -> dict[str, Json]:
         """The values of each chart, with sentinels. Raises every fault of every overlay at once."""
@@ -464,7 +468,7 @@ class Project:
         texts = {name: documents.dump(item) for name, item in manifests.items()}
         digest = documents.sha256(*(part for one in texts.items() for part in one))
         folder, lock = self.vendored.charts[chart], self.vendored.lock
-        described = documents.load_chart(folder / "Chart.yaml")
+        described = self._file(chart, "Chart.yaml")
         version = str(described["version"])
         return CompiledChart(
             release, target.namespace, str(described["name"]),
@@ -501,6 +505,12 @@ def _flattened(root: Path, found: Vendored) -> Vendored:
                         raise
         charts[name] = home / name
     return found._replace(charts=charts)
+
+
+@lru_cache(maxsize=32)
+def _parsed(file: Path, sha256: str) -> Json:
+    """A chart's file. sha256: of the whole chart, as it was checked."""
+    return documents.load_chart(file)
 
 
 def _crds(chart: Path) -> tuple[Path, ...]:

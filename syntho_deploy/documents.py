@@ -14,7 +14,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -192,13 +192,54 @@ class _Reader:
 class _HelmLoader(_Loader):
     """Reads YAML as Helm does (sigs.k8s.io/yaml, a fork of go-yaml v2). A repeated key keeps its last value, as there."""
 
+    def __init__(self, stream: str | bytes) -> None:
+        super().__init__(stream)
+        self._made: dict[int, Json] = {}
+        self._open: set[int] = set()
+
+    @classmethod
+    def one(cls, stream: str | bytes) -> Json:
+        """The one document of a stream."""
+        with closing(cls(stream)) as loader:
+            return loader.value(loader.get_single_node())
+
+    @classmethod
+    def all(cls, stream: str | bytes) -> Iterator[Json]:
+        """The documents of a stream."""
+        with closing(cls(stream)) as loader:
+            while loader.check_node():
+                yield loader.value(loader.get_node())
+                loader._made.clear()
+
+    def close(self) -> None:
+        self.dispose()
+
     def resolve(self, kind: type, value: Any, implicit: Any) -> str:
         if kind is yaml.ScalarNode:
             return _helm_tag(value) if implicit[0] else "tag:yaml.org,2002:str"
         return "tag:yaml.org,2002:map" if kind is yaml.MappingNode else "tag:yaml.org,2002:seq"
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Json]:
-        return {_helm_key(key): item for key, item in super().construct_mapping(node, deep).items()}
+    def value(self, node: yaml.Node | None) -> Json:
+        """What a node stands for. Several times as fast as PyYAML's constructors, which take the few tags that are not listed."""
+        if isinstance(node, yaml.ScalarNode):
+            make = _HELM_SCALARS.get(node.tag)
+            return make(node.value) if make else self.construct_object(node, deep=True)
+        if node is None or id(node) in self._made:  # an alias
+            return node and self._made[id(node)]
+        if id(node) in self._open:
+            raise ValueError("an alias stands for what it is in itself")
+        self._open.add(id(node))
+        if node.tag == "tag:yaml.org,2002:seq":
+            made: Json = [self.value(item) for item in node.value]
+        elif isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
+            if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+                self.flatten_mapping(node)
+            made = {_helm_key(self.value(key)): self.value(item) for key, item in node.value}
+        else:
+            made = self.construct_object(node, deep=True)
+        self._open.remove(id(node))
+        self._made[id(node)] = made
+        return made
 
 
 def _helm_key(key: Any) -> str:
@@ -213,26 +254,26 @@ def _helm_key(key: Any) -> str:
     raise ValueError(f"the key {key!r} is no text")
 
 
-def _helm_int(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> Json:
-    text = node.value.replace("_", "")
+def _helm_int(written: str) -> Json:
+    text = written.replace("_", "")
     digits = text.lstrip("-+")
     octal = re.fullmatch(r"0[0-7]+", digits)
     value = int(digits, 8 if octal else 0) * (-1 if text[0] == "-" else 1)
     if -(2**63) <= value < (2**63 if text[0] in "-+" else 2**64):
         return value
-    return float(text) if digits.isdecimal() else node.value  # too large for its integers
+    return float(text) if digits.isdecimal() else written  # too large for its integers
 
 
-def _helm_float(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> Json:
-    text = node.value.replace("_", "").lower()
+def _helm_float(written: str) -> Json:
+    text = written.replace("_", "").lower()
     if text.lstrip("-+") in (".inf", ".nan"):
-        raise ValueError(f"JSON has no {node.value}")  # Helm's words are: unsupported value
+        raise ValueError(f"JSON has no {written}")  # Helm's words are: unsupported value
     value = float(text)
-    return value if math.isfinite(value) else node.value
+    return value if math.isfinite(value) else written
 
 
-def _helm_bool(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> bool:
-    return node.value.lower() in ("y", "yes", "true", "on")
+def _helm_bool(written: str) -> bool:
+    return written.lower() in ("y", "yes", "true", "on")
 
 
 _HELM_TYPES = re.compile(
@@ -250,16 +291,20 @@ def _helm_tag(text: str) -> str:
     return f"tag:yaml.org,2002:{found.lastgroup if found else 'str'}"
 
 
-_HelmLoader.add_constructor("tag:yaml.org,2002:int", _helm_int)
-_HelmLoader.add_constructor("tag:yaml.org,2002:float", _helm_float)
-_HelmLoader.add_constructor("tag:yaml.org,2002:bool", _helm_bool)
-_HelmLoader.add_constructor("tag:yaml.org,2002:merge", lambda loader, node: node.value)
+_HELM_SCALARS: dict[str, Callable[[str], Json]] = {
+    "tag:yaml.org,2002:str": str,
+    "tag:yaml.org,2002:int": _helm_int,
+    "tag:yaml.org,2002:float": _helm_float,
+    "tag:yaml.org,2002:bool": _helm_bool,
+    "tag:yaml.org,2002:null": lambda written: None,
+    "tag:yaml.org,2002:merge": str,
+}
 
 
 def load_chart(path: Path) -> Json:
     """The one document of a chart's file, read as Helm reads it. Raises `InputError` when it is not YAML."""
     try:
-        return yaml.load(path.read_bytes(), _HelmLoader)
+        return _HelmLoader.one(path.read_bytes())
     except FileNotFoundError:
         raise InputError("this file does not exist", path, "run: invoke vendor") from None
     except (yaml.YAMLError, ValueError) as error:
@@ -272,7 +317,7 @@ def load_manifests(text: str) -> list[dict[str, Json]]:
     Raises `ValueError` with the parser's words when it is not YAML or a document is not a mapping.
     """
     try:
-        documents = [document for document in yaml.load_all(text, _HelmLoader) if document is not None]
+        documents = [document for document in _HelmLoader.all(text) if document is not None]
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
     for document in documents:
@@ -283,29 +328,46 @@ def load_manifests(text: str) -> list[dict[str, Json]]:
 
 _SAFE = re.compile(r"[A-Za-z/][A-Za-z0-9_./:@+-]*[A-Za-z0-9_/]|[A-Za-z]")
 _NOT_TEXT = re.compile(r"(?i:y|yes|n|no|on|off|true|false|null|nan|inf)")
-
-
-class _Dumper(yaml.CSafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _text(dumper: yaml.CSafeDumper, value: str) -> yaml.ScalarNode:
-    if _SAFE.fullmatch(value) and not _NOT_TEXT.fullmatch(value):
-        style = None
-    elif "\n" in value and not re.search(r"[ \t]\n|[^\x20-\x7e\n]|\A[ \n]|\n\n\Z", value):
-        style = "|"
-    else:
-        style = '"'
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
-
-
-_Dumper.add_representer(str, _text)
+_NO_LITERAL = re.compile(r"[ \t]\n|[^\x20-\x7e\n]|\A[ \n]|\n\n\Z")
 
 
 def dump(value: Json) -> str:
     """`value` as YAML that every reader takes for the same: keys sorted, doubtful strings quoted, lines never folded."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=2**20, default_flow_style=False)
+    return f"{_block(value, 0)}\n"
+
+
+def _block(value: Json, depth: int) -> str:
+    """YAML of a value that stands `depth` columns deep, its first line not indented."""
+    next_line = "\n" + " " * depth
+    if isinstance(value, dict) and value:
+        return next_line.join(f"{_key(key, next_line)}:{_after_key(value[key], depth)}" for key in sorted(value))
+    if isinstance(value, list) and value:
+        return next_line.join(f"- {_block(item, depth + 2)}" for item in value)
+    if isinstance(value, str) and "\n" in value and not _NO_LITERAL.search(value):
+        head, indent = "|" if value.endswith("\n") else "|-", " " * max(depth, 2)
+        return "\n".join([head, *(line and indent + line for line in value.removesuffix("\n").split("\n"))])
+    return _word(value)
+
+
+def _key(key: str, next_line: str) -> str:
+    word = _word(key)
+    return word if len(word) < 1000 else f"? {word}{next_line}"  # YAML 1.1 ends the search for a colon after 1,024
+
+
+def _after_key(value: Json, depth: int) -> str:
+    if isinstance(value, dict) and value:
+        return f"\n{' ' * (depth + 2)}{_block(value, depth + 2)}"
+    if isinstance(value, list) and value:
+        return f"\n{' ' * depth}{_block(value, depth)}"
+    return f" {_block(value, depth + 2)}"
+
+
+def _word(value: Json) -> str:
+    """A key, or a value in one line: plain where no reader takes it for something else, otherwise as JSON, which YAML contains."""
+    if isinstance(value, str) and _SAFE.fullmatch(value) and not _NOT_TEXT.fullmatch(value):
+        return value
+    text = canonical(value)
+    return re.sub("e", ".0e", text) if isinstance(value, float) and "." not in text else text  # YAML 1.1: no exponent without a point
 
 
 def dump_all(objects: list[dict[str, Json]]) -> str:

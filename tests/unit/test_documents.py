@@ -202,7 +202,7 @@ def test_a_chart_is_read_as_each_helm_reads_it(each_helm: Helm, tmp_path: Path) 
     assert alike(documents.load_manifests(text)[0], theirs)
 
 
-@pytest.mark.parametrize("text", ["a: .inf", "a: -.Inf", "a: .nan", "~: a", "[a]: 1"])
+@pytest.mark.parametrize("text", ["a: .inf", "a: -.Inf", "a: .nan", "~: a", "[a]: 1", "a: &a [*a]"])
 def test_what_helm_refuses_in_a_chart_is_refused(helm: Helm, tmp_path: Path, text: str) -> None:
     assert "cannot load values.yaml" in values_of(helm, tmp_path, text)
     with pytest.raises(InputError, match="broken YAML"):
@@ -257,6 +257,7 @@ def json_documents(floats: st.SearchStrategy[float]) -> st.SearchStrategy[Any]:
 @settings(max_examples=150)
 @given(json_documents(FLOATS.filter(lambda number: "e" not in repr(number))))
 @example("a" * 3000)
+@example({"k" * 2000: {"l" * 2000: [1]}, "m": ["a\n\n  b\n", ["c\nd"]]})
 @example({"k" * 300: 1, "a b" * 100: {"c\nd": [[], {}, [[]]]}})
 @example(WORDS)
 def test_what_is_dumped_reads_back_in_every_reader(value: Any) -> None:
