@@ -21,16 +21,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from syntho_deploy import tools
 from syntho_deploy.cluster import local
-from syntho_deploy.documents import load
+from syntho_deploy.documents import load, load_chart, walk
+from syntho_deploy.overlays import pointer
 
 ROOT = Path(__file__).resolve().parent.parent
 CLUSTER = "bench"
 COPIED = ("tasks.py", "syntho_deploy", "envs", "overlays", "vendor", "sandbox", "tools")
 RELEASES = {"ray": "ray-cluster", "syntho-ui": "syntho-ui"}
+FIFTY = 50
 REST = 5.0  # seconds that a new cluster is left alone
+UPGRADED = "syntho-ui"
 CRDS = ("rayclusters.ray.io", "rayjobs.ray.io", "rayservices.ray.io")
 # RUSAGE_SELF: the process alone, without the helm that it starts
 PEAK = """
@@ -42,6 +46,19 @@ try:
 finally:
     with open(path, "w") as file:
         file.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+"""
+
+# what `plan` and `deploy` add to a compile, without the start of Python
+DEAD = """
+import time
+from pathlib import Path
+from syntho_deploy import explain, helm
+from syntho_deploy.compile import Project
+project, binary = Project.load(Path.cwd(), "sixty"), helm.find(print)
+project.values()
+began = time.perf_counter()
+explain.dead(project, binary)
+print(time.perf_counter() - began)
 """
 
 Action = Callable[[], None]
@@ -70,14 +87,14 @@ class Bench:
     kubectl: Path = field(default_factory=lambda: tools.find("kubectl").path)
     namespaces: int = 0
 
-    def run(self, *argv: str | Path, tries: int = 1) -> None:
-        """Run a program to its end; its words are shown only where it fails, at the last of its tries."""
+    def run(self, *argv: str | Path, tries: int = 1, code: int = 0) -> None:
+        """Run a program to its end; its words are shown only where its code is another, at the last of its tries."""
         done = subprocess.run(
             [str(word) for word in argv], cwd=self.root, env=self.env, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
         )
-        if done.returncode and tries > 1:
-            self.run(*argv, tries=tries - 1)
-        elif done.returncode:
+        if done.returncode != code and tries > 1:
+            self.run(*argv, tries=tries - 1, code=code)
+        elif done.returncode != code:
             raise SystemExit(f"{' '.join(map(str, argv))}\nexit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
     @property
@@ -87,8 +104,8 @@ class Bench:
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         return {**inherited, **homes, "KUBECONFIG": str(self.cluster.kubeconfig), "KUBECACHEDIR": str(self.root / ".kube")}
 
-    def invoke(self, *words: str) -> None:
-        self.run(sys.executable, "-m", "invoke", *words)
+    def invoke(self, *words: str, code: int = 0) -> None:
+        self.run(sys.executable, "-m", "invoke", *words, code=code)
 
     def peak(self, *words: str) -> float:
         """The most memory that a command's own process had, in MB."""
@@ -106,10 +123,20 @@ class Bench:
         """Name a namespace in the environment that nothing has seen: no render of it is cached."""
         self.namespaces += 1
         namespace = f"bench-{self.namespaces}"
-        environment = load(self.root / "envs" / "local.yaml").data
-        environment["cluster"] = {"local": CLUSTER, "namespace": namespace}
-        (self.root / "envs" / "bench.yaml").write_text(json.dumps(environment))
+        self.environment("bench", namespace)
         return namespace
+
+    def environment(self, name: str, namespace: str, **changed: Any) -> None:
+        """Write an environment that is like `local`, on the cluster of the bench."""
+        environment = load(self.root / "envs" / "local.yaml").data | changed
+        environment["cluster"] = {"local": CLUSTER, "namespace": namespace}
+        (self.root / "envs" / f"{name}.yaml").write_text(json.dumps(environment))
+
+    def overlay(self, name: str, chart: str, operations: list[dict[str, Any]]) -> None:
+        """Write an environment's own operations on the values of a chart."""
+        folder = self.root / "overlays" / name
+        folder.mkdir(exist_ok=True)
+        (folder / f"{chart}.values.yaml").write_text(json.dumps(operations))
 
     def renew(self) -> None:
         """An empty cluster that has come to rest: an API server that once served the CRDs is not that of a first deploy."""
@@ -195,6 +222,47 @@ def templates(bench: Bench) -> Iterator[Row]:
     yield compared("template, renders cached", *in_turns(bench, ours, theirs), 2.5)
 
 
+def overlays(bench: Bench) -> Iterator[Row]:
+    """Fifty environments in one command beside a loop of bare helm, a large overlay, and the search for dead operations."""
+    names = [f"e{number:02d}" for number in range(FIFTY)]
+    for name in names:
+        bench.environment(name, name)
+
+    def ours() -> None:
+        bench.invoke("template", f"--env={','.join(names)}")
+
+    def theirs() -> None:
+        for name in names:
+            for chart, release in RELEASES.items():
+                bench.run(bench.helm, "template", release, bench.chart(chart), "-n", name, "-f", bench.values(chart))
+
+    def cold() -> None:
+        shutil.rmtree(bench.root / ".cache" / "renders", ignore_errors=True)
+
+    yield compared("template of 50 environments, nothing cached", *in_turns(bench, ours, theirs, cold), 0.8)
+    yield absolute("peak memory of that", bench.peak("template", f"--env={','.join(names)}"), "MB", 100)
+
+    bench.environment("large", "large")
+    many: list[dict[str, Any]] = [{"op": "add", "path": "/bench", "value": {}}]
+    many += [{"op": "add", "path": f"/bench/k{number}", "value": number} for number in range(1999)]
+    bench.overlay("large", "ray", many)
+    seconds = alone(bench, lambda: bench.invoke("template", "--env=large", "--stage=values"))
+    yield absolute("values of an environment of 2,000 operations", seconds, "s", 1.0)
+
+    bench.environment("sixty", "sixty", components=[], secrets={})
+    for chart in RELEASES:
+        values = walk(load_chart(bench.chart(chart) / "values.yaml"))
+        leaves = [(keys, value) for keys, value in values if isinstance(value, str) and not any(isinstance(key, int) for key in keys)][:30]
+        bench.overlay("sixty", chart, [{"op": "replace", "path": pointer.text(keys), "value": value} for keys, value in leaves])
+
+    def dead() -> float:
+        shutil.rmtree(bench.root / ".cache" / "reach", ignore_errors=True)
+        done = subprocess.run([sys.executable, "-c", DEAD], cwd=bench.root, env=bench.env, capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    yield absolute("dead operations among 60, nothing cached", statistics.median(dead() for _ in range(bench.runs)), "s", 0.6)
+
+
 def first_deploy(bench: Bench) -> Row:
     """A first deploy, on a cluster that has neither the namespace nor the CRDs, beside kubectl and helm.
 
@@ -208,7 +276,7 @@ def first_deploy(bench: Bench) -> Row:
             seconds = side(bench, bench.fresh())
             if number:
                 times.append(seconds)
-    return compared("first deploy", statistics.median(found[0]), statistics.median(found[1]), 0.6)
+    return compared("first deploy", statistics.median(found[0]), statistics.median(found[1]), 0.5)
 
 
 def ours(bench: Bench, namespace: str) -> float:
@@ -232,12 +300,44 @@ def theirs(bench: Bench, namespace: str) -> float:
     return timed(install)
 
 
+def upgrade(bench: Bench) -> Row:
+    """Another tag for one image, beside two `helm upgrade --wait` with the same values."""
+    bench.renew()
+    namespace = bench.fresh()
+    bench.invoke("deploy", "--env=bench")
+    theirs_too = bench.fresh()
+    theirs(bench, theirs_too)
+    bench.environment("bench", namespace)
+    image = next(keys for keys, value in walk(load_chart(bench.chart(UPGRADED) / "values.yaml")) if keys[-1:] == ("tag",))
+    tags = iter(range(1, 1000))
+
+    def retag() -> None:
+        tag = f"1.9.{next(tags)}"
+        bench.overlay("bench", UPGRADED, [{"op": "replace", "path": pointer.text(image), "value": tag, "overrides": True}])
+        values = load(bench.values(UPGRADED)).data
+        here = values
+        for key in image[:-1]:
+            here = here[key]
+        here[image[-1]] = tag
+        bench.values(UPGRADED).write_text(json.dumps(values))
+
+    def helm() -> None:
+        for chart, release in RELEASES.items():
+            flags = ["--skip-crds", "--server-side=false", "--wait", "--timeout=5m"]
+            bench.run(bench.helm, "upgrade", release, bench.chart(chart), "-n", theirs_too, "-f", bench.values(chart), *flags)
+
+    return compared("upgrade of one image tag", *in_turns(bench, lambda: bench.invoke("deploy", "--env=bench"), helm, retag), 0.7)
+
+
 def later(bench: Bench) -> Iterator[Row]:
-    """What a deploy costs when all is as compiled, the list of tasks, and memory: of a first deploy too."""
+    """What a deploy costs when all is as compiled, what only looks, the list of tasks, and memory: of a first deploy too."""
     bench.renew()
     bench.fresh()
+    yield absolute("plan of a first deploy", alone(bench, lambda: bench.invoke("plan", "--env=bench", code=2)), "s", 1.2)
     memory = {"template": bench.peak("template", "--env=bench"), "first deploy": bench.peak("deploy", "--env=bench")}
     yield absolute("deploy with nothing to do", alone(bench, lambda: bench.invoke("deploy", "--env=bench")), "s", 1.5)
+    yield absolute("plan with nothing to do", alone(bench, lambda: bench.invoke("plan", "--env=bench")), "s", 1.2)
+    yield absolute("drift", alone(bench, lambda: bench.invoke("drift", "--env=bench")), "s", 1.2)
     yield absolute("invoke --list", alone(bench, lambda: bench.invoke("--list")), "s", 0.35)
     memory["deploy with nothing to do"] = bench.peak("deploy", "--env=bench")
     for what, peak in memory.items():
@@ -257,7 +357,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="how often each side is measured")
     with prepared(parser.parse_args().runs) as bench:
         print(f"{bench.runs} runs of each side in turns; medians; {os.cpu_count()} cores", flush=True)
-        rows = [*templates(bench), first_deploy(bench), *later(bench)]
+        rows = [*templates(bench), *overlays(bench), first_deploy(bench), upgrade(bench), *later(bench)]
     print(shown(rows))
 
 

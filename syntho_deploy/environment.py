@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from syntho_deploy.documents import load
 from syntho_deploy.errors import InputError, Mark, nearest, raise_all
@@ -93,7 +93,8 @@ class Environment:
     marks: dict[str, Mark] = field(default_factory=dict)
 
 
-class Release(NamedTuple):
+@dataclass(frozen=True)
+class Release:
     """One Helm release: the short name it has in variables (`${release.<key>}`), its chart and its name."""
 
     key: str
