@@ -20,7 +20,8 @@ from syntho_deploy.errors import InputError, InputErrors, Mark, nearest, raise_a
 from syntho_deploy.helm import Helm, api_versions, crds, flatten, has_subcharts
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.layers import Layer, layers
-from syntho_deploy.overlays.patch import Layers, ManifestPatch, apply, load_manifest_patches, load_values_patch
+from syntho_deploy.overlays.manifests import Manifest, Manifests, is_object
+from syntho_deploy.overlays.patch import Layers, apply, load_values_patch
 from syntho_deploy.overlays.variables import substitute
 from syntho_deploy.secrets.sentinels import TOKEN, Place, SecretObject, cut, is_secret, label, placeholders, sentinel
 from syntho_deploy.vendor import Pin, Vendored, load_pin, vendored
@@ -180,8 +181,7 @@ class Project:
     layers: list[Layer]
     secret_marks: dict[str, Mark] = field(default_factory=dict)
     origins: dict[str, Layers] = field(default_factory=dict)  # of each chart's values
-    manifest_origins: dict[str, Layers] = field(default_factory=dict)  # of each manifest's fields, by Kind/name
-    patched: dict[str, dict[str, Json]] = field(default_factory=dict)  # the manifests before secrets were cut out, by Kind/name
+    manifests: dict[str, Manifests] = field(default_factory=dict)  # of each chart, patched, before secrets are cut out
     operations: dict[str, list[dict[str, Json]]] = field(default_factory=dict)  # plain RFC 6902, of each chart
     _compiled: Compiled | None = None
     _defaults: dict[str, Json] = field(default_factory=dict)
@@ -349,12 +349,13 @@ class Project:
                 raise InputError(f"the chart {chart} renders to something that is not YAML objects: {error}") from None
             found = [part for item in found for part in (item.get("items") or [] if item.get("kind") == "List" else [item])]
             for item in found:
-                if not _is_object(item):
+                if not is_object(item):
                     raise InputError(f"the chart {chart} renders an object without apiVersion, kind or metadata.name: {str(item)[:200]}")
-            kept = [item for item in found if not _hook(item)]
             hooks[chart] = tuple(sorted(label(item) for item in found if _hook(item)))
-            objects[chart] = self._patched(chart, kept, errors)
-            self.patched |= {label(item): item for item in objects[chart]}
+            rendered_objects = [Manifest(item) for item in found if not _hook(item)]
+            manifests = self.manifests[chart] = Manifests(chart, self.environment.name, self.lookup, rendered_objects, errors)
+            manifests.apply(self.layers)
+            objects[chart] = [manifest.item for manifest in manifests.kept]
         raise_all(_flat(errors))
         whole = cut([item for items in objects.values() for item in items], self._places(), self._secret_object_name())
         self._refuse_dead_secrets(whole.found)
@@ -399,59 +400,6 @@ class Project:
                     InputError(f'the secret "{name}" reaches no manifest: the chart does not read this value', mark, "remove the operation")
                 )
         raise_all(errors)
-
-    def _patched(self, chart: str, items: list[dict[str, Json]], errors: list[InputError]) -> list[dict[str, Json]]:
-        claimed = self.manifest_origins
-        for layer in self.layers:
-            for file in layer.objects(chart):
-                items = self._with_object(items, file, errors)
-            file_of_patches = layer.manifests(chart)
-            if not file_of_patches:
-                continue
-            try:
-                patches = load_manifest_patches(file_of_patches)
-            except InputError as error:
-                errors.append(error)
-                continue
-            for patch in patches:
-                items = self._with_patch(items, patch, layer.name, claimed, errors)
-        return items
-
-    def _with_object(self, items: list[dict[str, Json]], file: Path, errors: list[InputError]) -> list[dict[str, Json]]:
-        try:
-            document = documents.load(file)
-            item = substitute(document.data, self.lookup, document.mark())
-        except InputError as error:
-            errors.append(error)
-            return items
-        if not _is_object(item):
-            errors.append(InputError("an object needs apiVersion, kind and metadata.name", document.mark()))
-            return items
-        if any(label(other) == label(item) for other in items):
-            errors.append(InputError(f"the chart already has {label(item)}", document.mark(), "patch it by <chart>.manifests.yaml instead"))
-            return items
-        return [*items, item]
-
-    def _with_patch(
-        self, items: list[dict[str, Json]], patch: ManifestPatch, layer: str, claimed: dict[str, Layers], errors: list[InputError]
-    ) -> list[dict[str, Json]]:
-        matching = [item for item in items if item.get("kind") == patch.kind and patch.name in ("", _name(item))]
-        wanted = f"{patch.kind}/{patch.name}".rstrip("/")
-        if not matching:
-            known = sorted({label(item) for item in items})
-            errors.append(InputError(f"no manifest is {wanted}{nearest(wanted, known)}", patch.mark, f"there are: {', '.join(known)}"))
-            return items
-        if patch.delete:
-            return [item for item in items if all(item is not found for found in matching)]
-        for item in matching:
-            before = len(errors)
-            patched, _ = apply(item, patch.operations, self.lookup, layer, claimed.setdefault(label(item), Layers()), errors, values=False)
-            if len(errors) == before and not _is_object(patched):
-                what = f"what this leaves of {label(item)} is no object"
-                errors.append(InputError(what, patch.mark, "an object needs apiVersion, kind and metadata.name"))
-            elif len(errors) == before:
-                items = [patched if other is item else other for other in items]
-        return items
 
     def _freeze(self, chart: str, items: list[dict[str, Json]], hooks: tuple[str, ...]) -> CompiledChart:
         target, release = self.environment.target, self.roles.release_of(chart)
@@ -548,16 +496,6 @@ def _flat(errors: list[InputError]) -> list[InputError]:
 
 def _hook(item: dict[str, Any]) -> bool:
     return HOOK in ((item.get("metadata") or {}).get("annotations") or {})
-
-
-def _is_object(item: Json) -> bool:
-    return isinstance(item, dict) and all(isinstance(item.get(key), str) and item[key] for key in ("apiVersion", "kind")) and bool(_name(item))
-
-
-def _name(item: dict[str, Any]) -> str:
-    metadata = item.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    return name if isinstance(name, str) else ""
 
 
 def _settled(item: dict[str, Any], namespace: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from syntho_deploy.errors import InputError, nearest, shown
 from syntho_deploy.helm import Helm
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.liveness import Reach, leaves, reach
+from syntho_deploy.overlays.manifests import Manifest
 from syntho_deploy.overlays.patch import Layers, Setter
 from syntho_deploy.secrets.sentinels import label, placeholders
 
@@ -83,7 +84,8 @@ def _left_list(keys: Keys) -> bool:
 def dead(project: Project, helm: Helm) -> tuple[list[InputError], list[str]]:
     """The operations without effect: errors for the environment's own, notes for those of shared components.
 
-    An operation is dead when no change of what it sets changes the render; one that sets the chart's default is not.
+    An operation is dead when no change of what it sets changes the render; one that sets the chart's default is not. So is a
+    manifest patch when all that it matches is deleted.
     """
     errors, notes = [], []
     for chart, found in reaches(project, helm).items():
@@ -96,6 +98,13 @@ def dead(project: Project, helm: Helm) -> tuple[list[InputError], list[str]]:
                 errors.append(InputError(what, setter.mark, "remove it; or turn on what it belongs to"))
             else:
                 notes.append(f"{shown(setter.mark)}: {what}")
+    project.compile(helm)
+    for idle in (idle for manifests in project.manifests.values() for idle in manifests.idle):
+        what = f"the patch of {idle.target} has no effect: {shown(idle.deleted.mark)} deletes it"
+        if idle.layer == project.environment.name:
+            errors.append(InputError(what, idle.patch.mark, "remove one of the two"))
+        else:
+            notes.append(f"{shown(idle.patch.mark)}: {what}")
     return errors, notes
 
 
@@ -156,23 +165,34 @@ def _changed(project: Project, chart: str) -> Iterator[Explained]:
 
 
 def _patched(project: Project, helm: Helm) -> Iterator[Explained]:
-    """Every field of a manifest that a manifest patch set."""
+    """Every object that a layer added or deleted, and every field of one that a manifest patch set."""
     project.compile(helm)
-    for of, layers in sorted(project.manifest_origins.items()):
-        for keys in sorted(layers.set_by, key=str):
-            item = project.patched.get(of)
+    everything = [manifest for manifests in project.manifests.values() for manifest in manifests.everything]
+    for manifest in sorted(everything, key=lambda manifest: manifest.label):
+        if manifest.deleted:
+            yield Explained(manifest.label, "", None, None, (_origin(manifest.deleted, True),), ())
+            continue
+        if manifest.added:
+            item = placeholders(manifest.item, project.environment.secrets)
+            yield Explained(manifest.label, "", item, None, (_origin(manifest.added, True),), ())
+        for keys in sorted(manifest.origins.set_by, key=str):
             value = None
-            if item is not None and not _left_list(keys):
+            if not _left_list(keys):
                 try:
-                    value = placeholders(_at(item, keys), project.environment.secrets)
+                    value = placeholders(_at(manifest.item, keys), project.environment.secrets)
                 except (KeyError, IndexError, TypeError):
                     value = None
-            yield Explained(of, pointer.text(keys), value, None, _origins(layers, keys), ())
+            yield Explained(manifest.label, pointer.text(keys), value, None, _origins(manifest.origins, keys), ())
+
+
+def _manifest(project: Project, of: str) -> Manifest | None:
+    """An object as the layers left it, before secrets were cut out."""
+    return next((one for manifests in project.manifests.values() for one in manifests.kept if one.label == of), None)
 
 
 def _field(project: Project, helm: Helm, of: str, path: str) -> Explained:
     compiled = project.compile(helm)
-    item = _object(compiled, of)
+    item = _object(project, compiled, of)
     try:
         keys, _ = pointer.compile_pointer(item, path)
     except pointer.PointerError as error:
@@ -184,9 +204,12 @@ def _field(project: Project, helm: Helm, of: str, path: str) -> Explained:
     )
 
 
-def _object(compiled: Compiled, of: str) -> dict[str, Any]:
+def _object(project: Project, compiled: Compiled, of: str) -> dict[str, Any]:
     items = {label(item): item for item in compiled.objects}
     if of not in items:
+        for manifest in (manifest for manifests in project.manifests.values() for manifest in manifests.everything):
+            if manifest.label == of and manifest.deleted:
+                raise InputError(f"{of} is deleted by {shown(manifest.deleted.mark)}")
         raise InputError(f"no manifest is {of}{nearest(of, items)}", todo=f"there are: {', '.join(sorted(items))}")
     return items[of]
 
@@ -194,9 +217,11 @@ def _object(compiled: Compiled, of: str) -> dict[str, Any]:
 def sources_of(project: Project, helm: Helm, of: str, at: str) -> list[tuple[Origin | None, str]]:
     """What set a field of a compiled manifest: (operation, value it came by). Without one, the chart's template did."""
     found: list[tuple[Origin | None, str]] = []
-    item, layers = project.patched.get(of), project.manifest_origins.get(of)
-    if layers and item:
-        found += [(origin, "") for origin in _origins(layers, _nearest_keys(item, at))]
+    manifest = _manifest(project, of)
+    if manifest:
+        origins = _origins(manifest.origins, _nearest_keys(manifest.item, at))
+        found += [(_origin(manifest.added, not origins), "")] if manifest.added else []
+        found += [(origin, "") for origin in origins]
     of, at = _behind(project, of, at)
     values = project.values()
     for chart, one in reaches(project, helm).items():
@@ -212,12 +237,14 @@ def sources_of(project: Project, helm: Helm, of: str, at: str) -> list[tuple[Ori
 
 def _behind(project: Project, of: str, at: str) -> tuple[str, str]:
     """For a variable that the chart takes from a Secret of its own, that Secret's key: it is where the values arrive."""
-    item = project.patched.get(of)
-    keys = _nearest_keys(item, at) if item else ()
+    manifest = _manifest(project, of)
+    item = manifest.item if manifest else {}
+    keys = _nearest_keys(item, at)
     for end in range(len(keys), 0, -1):
         here = _at(item, keys[:end])
         reference = ((here.get("valueFrom") or {}) if isinstance(here, dict) else {}).get("secretKeyRef") or {}
-        secret = project.patched.get(f"Secret/{reference.get('name')}", {})
+        holder = _manifest(project, f"Secret/{reference['name']}") if reference.get("name") else None
+        secret = holder.item if holder else {}
         for part in ("data", "stringData"):
             if reference.get("key") in (secret.get(part) or {}):
                 return label(secret), pointer.text((part, reference["key"]))
@@ -254,7 +281,7 @@ def text(found: list[Explained]) -> str:
     lines = []
     for one in found:
         default = f" (chart default: {_short(one.default)})" if one.origins and one.default is not None else ""
-        lines.append(f"{one.of}:{one.path} = {_short(one.value) if one.value is not None else '(removed or null)'}{default}")
+        lines.append(f"{one.of}{':' + one.path if one.path else ''} = {_short(one.value) if one.value is not None else '(removed or null)'}{default}")
         for origin in reversed(one.origins):
             why = f": {origin.why}" if origin.why else ""
             lines.append(f"    {'set' if origin.in_force else 'shadowed'} by {origin.at} ({origin.op}, {origin.layer}){why}")

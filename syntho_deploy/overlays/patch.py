@@ -293,6 +293,7 @@ class ManifestPatch(NamedTuple):
     mark: Mark
     operations: tuple[Operation, ...] = ()
     delete: bool = False
+    why: str = ""
 
 
 def load_values_patch(file: Path) -> tuple[Operation, ...]:
@@ -327,11 +328,11 @@ def _load_manifest_patches(file: Path, *version: int) -> tuple[ManifestPatch, ..
         target.done()
         delete = item.get("delete", bool, False)
         item.get("patch", list, [])
-        item.get("why", str, "")
+        why = item.get("why", str, "")
         item.done()
         if delete == (item.data.get("patch") is not None):
             item.fault('a target needs one of "patch" and "delete: true"')
         operations = load_operations(document, (index, "patch"), errors) if isinstance(item.data.get("patch"), list) else []
-        patches.append(ManifestPatch(kind, name, item.mark(), tuple(operations), delete))
+        patches.append(ManifestPatch(kind, name, item.mark(), tuple(operations), delete, why))
     raise_all(errors)
     return tuple(patches)

@@ -413,6 +413,14 @@ IN_CHART = ["postgres/in-chart", "redis/in-chart", "volume-sizes", "volume-sizes
 HARDENED = ["security/restricted", "security/restricted/postgres", "security/restricted/redis", "security/network-policies"]
 COMBINATIONS = {
     "small": ["images", "ray/head-only", "storage-class/default", "postgres/in-chart", "ingress/cert-manager", "tls/self-signed"],
+    "outside, with what is for Redis": [
+        "ray/head-only",
+        "postgres/external",
+        "redis/external",
+        "storage-class/default",
+        "ingress/off",
+        "volume-sizes/redis",
+    ],
     "in the chart": ["images", "ray/two-pools", "storage-class", *IN_CHART, "ingress/nginx", "replicas", "resources", "redis/databases"],
     "outside": ["images", "ray/two-pools", "storage-class", "postgres/external", "postgres/tls", "redis/external", "ingress/tls-secret", "replicas"],
     "outside with passwords": ["ray/head-only", "postgres/external", "redis/external-tls", "ingress/off", "volume-sizes/ray", "cluster-name"],
@@ -435,9 +443,7 @@ def unordered(value: Json) -> Json:
 @pytest.mark.parametrize("name", COMBINATIONS)
 def test_sensible_combinations_compile_in_either_order(pinned: Pinned, name: str) -> None:
     names = COMBINATIONS[name]
-    last = [one for one in names if one.startswith("redis/external")]  # Redis must be there for its pull secret
-    turned = [*(one for one in reversed([*BASE, *names]) if one not in last), *last]
-    assert unordered(pinned.objects([*BASE, *names])) == unordered(pinned.objects(turned))
+    assert unordered(pinned.objects([*BASE, *names])) == unordered(pinned.objects([*reversed(names), *reversed(BASE)]))
 
 
 REDIS = ["redis/in-chart", "redis/external", "redis/external-tls"]
@@ -521,8 +527,6 @@ def test_components_that_exclude_each_other_or_are_out_of_order_clash_with_both_
 
 
 OUT_OF_PLACE = {  # components: what the error says
-    ("redis/external", "pull-secret"): "no manifest is StatefulSet/redis",
-    ("redis/external", "storage-class/default"): "no manifest is StatefulSet/redis",
     ("postgres/external", "volume-sizes"): "no manifest is PersistentVolumeClaim/database-data-1",
     ("postgres/external", "resources/postgres"): "no manifest is Deployment/postgres",
     ("scheduling/ray-pool",): "/additionalWorkerGroups/gpu",

@@ -30,6 +30,7 @@ vendor.tree vendor.pin
 vendor.source
 vendor
 secrets secrets.sentinels
+overlays.manifests
 helm
 compile
 cluster cluster.*

@@ -1,0 +1,157 @@
+"""What the layers of an environment do to the objects that a chart renders: add some, patch some, delete some.
+
+A deleted object stays in reach of the other layers' patches until all are done. So it does not matter which of two components comes
+first: the one that patches an object, or the one that deletes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from syntho_deploy import documents
+from syntho_deploy.documents import Json
+from syntho_deploy.errors import InputError, nearest
+from syntho_deploy.overlays.layers import Layer
+from syntho_deploy.overlays.patch import Layers, ManifestPatch, Operation, Setter, apply, load_manifest_patches
+from syntho_deploy.overlays.variables import Lookup, substitute
+from syntho_deploy.secrets.sentinels import label
+
+
+@dataclass
+class Manifest:
+    """An object and its history. origins: which operations set its fields; added, deleted: what brought it, and what takes it away."""
+
+    item: dict[str, Json]
+    origins: Layers = field(default_factory=Layers)
+    added: Setter | None = None
+    deleted: Setter | None = None
+
+    @property
+    def label(self) -> str:
+        """`Kind/name`."""
+        return label(self.item)
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A patch without effect, since other targets delete all that it matches. deleted: where."""
+
+    layer: str
+    patch: ManifestPatch
+    deleted: Setter
+
+    @property
+    def target(self) -> str:
+        """What it matches: `Kind/name`, or a kind."""
+        return _target(self.patch)
+
+
+@dataclass
+class Manifests:
+    """The objects of one chart while layers are applied to them.
+
+    own: the environment's own layer. It is the last, so that there is no order to spare it, and no reason to patch what is gone.
+    """
+
+    chart: str
+    own: str
+    lookup: Lookup
+    everything: list[Manifest]
+    errors: list[InputError]
+    _patched: list[tuple[str, ManifestPatch, list[Manifest]]] = field(default_factory=list)
+
+    @property
+    def kept(self) -> list[Manifest]:
+        """The objects that nothing deletes."""
+        return [manifest for manifest in self.everything if not manifest.deleted]
+
+    @property
+    def idle(self) -> list[Idle]:
+        """The patches without effect."""
+        return [
+            Idle(layer, patch, matching[0].deleted)
+            for layer, patch, matching in self._patched
+            if matching[0].deleted and all(manifest.deleted for manifest in matching)
+        ]
+
+    def apply(self, layers: Iterable[Layer]) -> None:
+        """Apply the layers in their order. Every fault goes to `errors`; what has one is left out."""
+        for layer in layers:
+            for file in layer.objects(self.chart):
+                self._add(file, layer.name)
+            file_of_patches = layer.manifests(self.chart)
+            if not file_of_patches:
+                continue
+            try:
+                patches = load_manifest_patches(file_of_patches)
+            except InputError as error:
+                self.errors.append(error)
+                continue
+            for patch in patches:
+                self._change(patch, layer.name)
+
+    def _add(self, file: Path, layer: str) -> None:
+        try:
+            document = documents.load(file)
+            item = substitute(document.data, self.lookup, document.mark())
+        except InputError as error:
+            self.errors.append(error)
+            return
+        if not is_object(item):
+            self.errors.append(InputError("an object needs apiVersion, kind and metadata.name", document.mark()))
+            return
+        made = Manifest(item, added=Setter(layer, 0, Operation("add", "", document.mark())))
+        if any(other.label == made.label for other in self.kept):
+            self.errors.append(InputError(f"the chart already has {made.label}", document.mark(), "patch it by <chart>.manifests.yaml instead"))
+            return
+        self.everything.append(made)
+
+    def _change(self, patch: ManifestPatch, layer: str) -> None:
+        named = [manifest for manifest in self.everything if manifest.item.get("kind") == patch.kind and patch.name in ("", name_of(manifest.item))]
+        matching = [manifest for manifest in named if not manifest.deleted]
+        if not patch.delete and layer != self.own:
+            replaced = {manifest.label for manifest in matching}
+            matching += [gone for gone in named if gone.deleted and gone.deleted.layer != layer and gone.label not in replaced]
+        if not matching:
+            self.errors.append(self._unmatched(patch, named))
+        elif patch.delete:
+            for manifest in matching:
+                manifest.deleted = Setter(layer, 0, Operation("delete", "", patch.mark, why=patch.why))
+        else:
+            self._patched.append((layer, patch, matching))
+            for manifest in matching:
+                self._patch(manifest, patch, layer)
+
+    def _unmatched(self, patch: ManifestPatch, named: list[Manifest]) -> InputError:
+        wanted = _target(patch)
+        if named and named[0].deleted:
+            return InputError(f"{wanted} is deleted by {named[0].deleted.mark}", patch.mark, "remove one of the two")
+        known = sorted({manifest.label for manifest in self.kept})
+        return InputError(f"no manifest is {wanted}{nearest(wanted, known)}", patch.mark, f"there are: {', '.join(known)}")
+
+    def _patch(self, manifest: Manifest, patch: ManifestPatch, layer: str) -> None:
+        before = len(self.errors)
+        patched, _ = apply(manifest.item, patch.operations, self.lookup, layer, manifest.origins, self.errors, values=False)
+        if len(self.errors) == before and not is_object(patched):
+            what = f"what this leaves of {manifest.label} is no object"
+            self.errors.append(InputError(what, patch.mark, "an object needs apiVersion, kind and metadata.name"))
+        elif len(self.errors) == before:
+            manifest.item = patched
+
+
+def _target(patch: ManifestPatch) -> str:
+    return f"{patch.kind}/{patch.name}".rstrip("/")
+
+
+def is_object(item: Json) -> bool:
+    """Has it what every object of Kubernetes has: apiVersion, kind and a name?"""
+    return isinstance(item, dict) and all(isinstance(item.get(key), str) and item[key] for key in ("apiVersion", "kind")) and bool(name_of(item))
+
+
+def name_of(item: dict[str, Json]) -> str:
+    """The name of an object; empty where there is none."""
+    metadata = item.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return name if isinstance(name, str) else ""
