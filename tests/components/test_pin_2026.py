@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from syntho_deploy import documents
+from syntho_deploy import documents, explain
 from syntho_deploy.compile import Compiled, Project
 from syntho_deploy.errors import DeployError, InputError
 from syntho_deploy.helm import Helm
@@ -24,7 +24,7 @@ from syntho_deploy.overlays.pointer import compile_pointer
 from syntho_deploy.secrets.sentinels import TOKEN, label
 from syntho_deploy.vendor import load_pin, vendor
 from tests.components import test_components, test_network_policies
-from tests.components.conftest import PINS, Pinned
+from tests.components.conftest import DIGESTS, PINS, VARIABLES, Pinned
 from tests.conftest import copy_project, write_files
 
 pytestmark = pytest.mark.upstream
@@ -131,7 +131,7 @@ def place(folder: Path, name: str) -> Path:
 
 VARS: dict[str, Any] = {
     "host": "h.example.com", "ingress_class": "nginx", "tls_secret": "tls-here",
-    "registry": "r.example.com/s", "tag": "2026.1", "operator_tag": "1.4", "postgres_tag": "14", "redis_tag": "7",
+    "registry": "r.example.com/s", "tag": "2026.1", "operator_tag": "1.4", "postgres_tag": "14", "redis_tag": "7", "busybox_tag": "1.28",
     "pull_secret": "pull-here", "storage_class": "rwo-here", "storage_class_rwx": "rwx-here", "head_cpu": "3", "head_memory": "5G",
     "postgres_host": "pg.example.com", "postgres_port": 5433, "core_db": "c", "core_db_user": "cu", "backend_db": "b", "backend_db_user": "bu",
     "redis_host": "redis.example.com", "redis_port": 6380, "admin_user": "boss", "admin_email": "boss@example.com",
@@ -290,6 +290,7 @@ def ray_pool(build: Build) -> None:
         assert [pools["gpu"][name] for name in ("replicas", "minReplicas", "maxReplicas")] == [2, 2, 4]
         same = {"cpu": "6", "memory": "7G"}
         (container,) = pools["gpu"]["template"]["spec"]["containers"]
+        assert container["securityContext"] == test_components.RESTRICTED
         assert container["resources"] == {"limits": same, "requests": same}
         assert "/tmp/ray-data" in {mount["mountPath"] for mount in container["volumeMounts"]}
 
@@ -299,6 +300,7 @@ def ray_autoscaling(build: Build) -> None:
     assert found["RayCluster/ray-cluster"]["spec"]["enableInTreeAutoscaling"] is True
     assert {(pool["minReplicas"], pool["maxReplicas"]) for pool in groups(found).values()} == {(1, 3)}
     assert "forced-cluster-upgrade" not in str(found["Deployment/kuberay-operator"])
+    assert at(found, "RayCluster/ray-cluster", f"{HEAD}/automountServiceAccountToken") is True
 
 
 def scheduled(template: dict[str, Any], part: str) -> None:
@@ -483,7 +485,8 @@ CLAIMS: dict[str, Callable[[Build], None]] = {
 }  # fmt: skip
 PINNED = {
     "images", "pull-secret", "ray/head-only", "ray/two-pools", "ingress/off", "ingress/nginx", "cluster-name", "ray/pool", "ray/autoscaling",
-    "scheduling/ray-head", "scheduling/ray-worker", "scheduling/ray-small",
+    "scheduling/ray-head", "scheduling/ray-worker", "scheduling/ray-small", "scheduling/ray-pool", "scheduling/ui", "images/digests", "resources",
+    "security/restricted", "tls/private-ca", "volumes",
 }  # fmt: skip
 
 
@@ -494,17 +497,37 @@ def test_the_component_does_here_what_it_says(build: Build, name: str) -> None:
     assert not TOKEN.search("".join(text for chart in files(build.compiled).values() for text in chart.values()))
 
 
-# These are the common components, and do here what their row in test_components says.
+# These do here what their row in test_components says, but for HERE.
 COMMON = [
-    "ingress/second-host", "postgres/external-backend", "postgres/external-core", "postgres/tls", "redis/databases", "redis/in-chart",
-    "resources/postgres", "resources/redis", "security/network-policies", "security/network-policies/autoscaling", "volume-sizes/ray",
-    "volume-sizes/redis",
+    "images/digests", "ingress/second-host", "postgres/external-backend", "postgres/external-core", "postgres/tls", "redis/databases",
+    "redis/in-chart", "resources", "resources/postgres", "resources/redis", "scheduling/ray-pool", "scheduling/ui", "security/network-policies",
+    "security/network-policies/autoscaling", "security/restricted", "security/restricted/postgres", "security/restricted/redis", "tls/private-ca",
+    "volume-sizes/ray", "volume-sizes/redis", "volumes",
 ]  # fmt: skip
-# A gap: what these change stands elsewhere at this pin, and nobody has written it for there. They refuse to compile.
-MISSING = [
-    "images/digests", "resources", "scheduling/ray-pool", "scheduling/ui", "security/restricted", "security/restricted/postgres",
-    "security/restricted/redis", "tls/private-ca", "volumes",
-]  # fmt: skip
+OPERATOR = test_components.container("kuberay-operator")
+SMALL, LARGE = (test_components.group(pool, "/template/spec") for pool in ("smallGroup", "workergroup"))
+HERE: dict[str, dict[str, Any]] = {
+    "images/digests": {test_components.head(f"{test_components.HEAD}/image"): f"mirror.example.com/syntho/syntho-ray:1.10@{DIGESTS['ray']}"},
+    "resources": {f"{OPERATOR}/resources": VARIABLES["operator_resources"]},
+    "scheduling/ui": {  # with its worker: these are patched in
+        "Deployment/backend-worker:/metadata/annotations": {"part": "ui"},
+        "Deployment/core-worker:/metadata/annotations": {"part": "ui"},
+    },
+    "security/restricted": {
+        f"{OPERATOR}/securityContext": test_components.RESTRICTED | {"readOnlyRootFilesystem": True, "runAsNonRoot": True},
+        test_components.head("/spec/initContainers/0/securityContext"): test_components.RESTRICTED
+        | {"capabilities": {"drop": ["ALL"], "add": ["DAC_OVERRIDE", "FOWNER"]}},
+        **{f"{pool}/initContainers": None for pool in (SMALL, LARGE)},  # KubeRay's, with the context of the worker
+        **{f"{pool}/serviceAccountName": "syntho-ray-worker" for pool in (SMALL, LARGE)},
+        "ServiceAccount/syntho-ray-worker:/automountServiceAccountToken": False,
+    },
+}  # fmt: skip
+
+
+def row(name: str) -> dict[str, Any]:
+    """The row of a component in test_components, as it is here: the operator's container has another name, and pools no init container."""
+    elsewhere = (test_components.OPERATOR, f"{SMALL}/initContainers", f"{LARGE}/initContainers")
+    return {place: value for place, value in test_components.TABLE[name].items() if not place.startswith(elsewhere)} | HERE.get(name, {})
 
 
 @pytest.fixture
@@ -517,14 +540,60 @@ def here(upstream: Path, helm: Helm, monkeypatch: pytest.MonkeyPatch) -> Pinned:
 @pytest.mark.parametrize("name", COMMON)
 def test_a_common_component_does_here_what_its_row_says(here: Pinned, name: str) -> None:
     objects = here.objects(test_components.environment(name))
-    for where, expected in test_components.TABLE[name].items():
+    for where, expected in row(name).items():
         assert not test_components.differs(objects, where, expected), where
 
 
-@pytest.mark.parametrize("name", MISSING)
-def test_a_component_that_is_missing_here_refuses(here: Pinned, name: str) -> None:
-    with pytest.raises(InputError):
-        here.compile(test_components.environment(name))
+def pool_last(names: list[str]) -> list[str]:
+    """The further pool copies the small one as others made it."""
+    return [*(name for name in names if name != "ray/pool"), *(name for name in names if name == "ray/pool")]
+
+
+@pytest.mark.parametrize("name", test_components.COMBINATIONS)
+def test_sensible_combinations_compile_here_in_either_order(here: Pinned, name: str) -> None:
+    names = [*test_components.BASE, *test_components.COMBINATIONS[name]]
+    first, turned = (test_components.unordered(here.objects(pool_last(order))) for order in (names, names[::-1]))
+    assert first == turned
+
+
+@pytest.mark.parametrize("names", test_components.MATRIX, ids="+".join)
+def test_any_choice_of_each_kind_goes_here_with_any_of_another(here: Pinned, names: list[str]) -> None:
+    test_components.test_any_choice_of_each_kind_goes_with_any_of_another(here, names)
+
+
+def test_all_that_do_not_exclude_each_other_compile_here_together(here: Pinned) -> None:
+    objects = here.objects([*test_components.BASE, *test_components.EVERYTHING])
+    names = [name for name in test_components.EVERYTHING if name in COMMON]
+    wrong = {place for name in names for place, value in row(name).items() if test_components.differs(objects, place, value)}
+    completed = {place for place in wrong if place.endswith("/securityContext")}  # by security/restricted
+    assert wrong - completed == {test_components.head("/spec/automountServiceAccountToken")}  # ray/autoscaling
+    pools = groups(objects)
+    assert sorted(pools) == ["gpu", "smallGroup", "workergroup"]
+    for name, pool in pools.items():
+        spec = pool["template"]["spec"]
+        assert {volume["name"] for volume in spec["volumes"]} == {"log-volume", "ray-workflows", "ray-data", "data", "private-ca"}, name
+        assert spec["serviceAccountName"] == "syntho-ray-worker", name
+        assert {entry["name"] for entry in spec["containers"][0]["env"]} >= {"LICENSE_KEY_SIGNED", "REQUESTS_CA_BUNDLE", "PGSSLROOTCERT"}, name
+
+
+def test_no_operation_of_a_component_is_without_effect_here(here: Pinned) -> None:
+    here.compile([*test_components.BASE, *test_components.EVERYTHING])
+    assert explain.dead(here.load("it"), here.helm) == ([], [])
+
+
+CLASHES = [*(names for names in test_components.CLASHES if names != ["ray/pool", "images"]), ["ray/pool", "security/restricted"]]
+
+
+@pytest.mark.parametrize("names", CLASHES, ids="+".join)
+def test_components_that_exclude_each_other_or_are_out_of_order_clash_here(here: Pinned, names: list[str]) -> None:
+    with pytest.raises(InputError, match=r"was set by .*overlays/"):
+        here.compile([*(one for one in test_components.BASE if one not in names), *names])
+
+
+def test_an_annotation_of_the_backend_does_not_render_here_as_a_value(here: Pinned) -> None:
+    """Why scheduling/ui patches it in: the template puts it on the line of the checksum."""
+    with pytest.raises(InputError, match="YAML"):
+        here.compile(test_components.BASE, ui=[{"op": "add", "path": "/backend/annotations", "value": {"a": "b"}}])
 
 
 def test_the_network_policies_let_the_same_flows_through_here(here: Pinned) -> None:
@@ -532,7 +601,7 @@ def test_the_network_policies_let_the_same_flows_through_here(here: Pinned) -> N
 
 
 def test_every_component_is_claimed_and_those_that_differ_here_are_known(root: Path) -> None:
-    assert sorted(components([root / search for search in SEARCH])) == sorted([*CLAIMS, *COMMON, *MISSING])
+    assert sorted(components([root / search for search in SEARCH])) == sorted([*CLAIMS, *COMMON])
     assert {str(path.parent.relative_to(root / SEARCH[0] / "components")) for path in (root / SEARCH[0]).rglob("*.values.yaml")} | {
         str(path.parent.relative_to(root / SEARCH[0] / "components")) for path in (root / SEARCH[0]).rglob("*.manifests.yaml")
     } == PINNED

@@ -1,4 +1,4 @@
-"""deployment-tools 2026.1.1 on a real API server: every object of every shipped environment, and a deploy of dev.
+"""deployment-tools 2026.1.1 on a real API server: every object of every shipped environment and of the components, and a deploy of dev.
 
 On a cluster of its own: its CRDs serve a version that those of the other pins lack, so that these could not be deployed after it.
 """
@@ -13,10 +13,12 @@ import pytest
 
 from syntho_deploy import helm
 from syntho_deploy.cluster import crds, local
-from syntho_deploy.compile import Project, is_custom
-from tests.components.test_pin_2026 import PIN, VARS, with_charts
+from syntho_deploy.compile import Compiled, Project, is_custom
+from tests.components.conftest import PINS, Pinned
+from tests.components.test_pin_2026 import PIN, with_charts
 from tests.e2e.ray_operator import RayOperator
 from tests.e2e.site import Site
+from tests.e2e.test_components_dry_run import SETS
 
 pytestmark = pytest.mark.upstream
 
@@ -44,21 +46,20 @@ def site(own_cluster: local.Cluster, tmp_path: Path, request: pytest.FixtureRequ
 
 @pytest.mark.parametrize("site", ["dev", "staging", "prod"], indirect=True)
 def test_the_api_server_takes_every_object(site: Site) -> None:
-    taken_by_the_server(site)
+    taken_by_the_server(site, Project.load(site.root, "here").compile(helm.find(print)))
 
 
+@pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("site", ["staging"], indirect=True)
-def test_the_api_server_takes_what_the_components_of_this_pin_make(site: Site) -> None:
-    more = ["cluster-name", "ray/pool", "ray/autoscaling", "scheduling/ray-head", "scheduling/ray-worker", "scheduling/ray-small"]
-    environment = site.read()
-    kept = ["storage-class/default" if name == "storage-class" else name for name in environment["components"]]
-    site.write({**environment, "components": [*kept, *more], "vars": {**VARS, **environment["vars"]}})
-    taken_by_the_server(site)
+def test_the_api_server_takes_what_the_components_make_here(site: Site, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setitem(PINS, "2026.1.1", PIN)
+    pinned = Pinned("2026.1.1", site.root, helm.find(print))
+    taken_by_the_server(site, pinned.compile(SETS[name], namespace=site.namespace))
 
 
-def taken_by_the_server(site: Site) -> None:
-    """Every object of the site's environment passes a strict dry run."""
-    compiled, client = Project.load(site.root, "here").compile(helm.find(print)), site.client()
+def taken_by_the_server(site: Site, compiled: Compiled) -> None:
+    """Every object of a compiled environment passes a strict dry run."""
+    client = site.client()
     files = {crds.name_of(file): file for chart in compiled.charts.values() for file in chart.crds}
     assert sorted(files) == ["rayclusters.ray.io", "rayjobs.ray.io", "rayservices.ray.io"]
     crds.apply(client, files)
