@@ -49,6 +49,7 @@ VARIABLES: dict[str, Json] = {
     "pull_secret": "pull-me", "admin_user": "root", "admin_email": "a@example.com",
     "registry": "mirror.example.com/syntho", "tag": "1.10", "operator_tag": "0.6.0", "postgres_tag": "14", "redis_tag": "7.2", "busybox_tag": "1.28",
     **{f"{name}_digest": digest for name, digest in DIGESTS.items()},
+    "core_tag": "1.11", "backend_tag": "1.12", "frontend_tag": "1.13", "ray_tag": "1.14-cpu",
     "cluster_name": "other", "head_cpu": "2", "head_memory": "3G",
     "pool": "gpu", "pool_replicas": 2, "pool_max": 4, "pool_cpu": "6", "pool_memory": "7G",
     **scheduling("head"), **scheduling("worker"), **scheduling("small"), **scheduling("pool"), **scheduling("ui"),

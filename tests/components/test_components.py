@@ -23,6 +23,7 @@ ONE_OF = [  # an environment has one of each; the first where nothing else is sa
 ]
 BEFORE = {  # what a component completes
     "images/digests": ["images"],
+    "images/tags": ["images"],
     "ray/autoscaling": ["ray/two-pools"],
     "ray/pool": ["images"],
     "scheduling/ray-pool": ["images", "ray/pool"],
@@ -34,6 +35,8 @@ BEFORE = {  # what a component completes
     "security/network-policies/autoscaling": ["ray/two-pools", "ray/autoscaling", "security/network-policies"],
     "ingress/second-host": ["ingress/tls-secret"],
     "postgres/tls": ["postgres/external"],
+    "postgres/tls/backend": ["postgres/in-chart", "postgres/external-backend"],
+    "postgres/tls/core": ["postgres/in-chart", "postgres/external-core"],
     "redis/databases": ["redis/external"],
     "tls/private-ca": ["ray/two-pools"],
     "volumes": ["ray/two-pools"],
@@ -83,7 +86,7 @@ APPS = ("core", "core-worker", "backend", "backend-worker", "frontend")
 POOLS = ("workergroup", "smallGroup")
 HOST, SECOND = "syntho.example.com", "data.example.com"
 SIZE = "resources/requests/storage"
-REDISS = "rediss://:$(SECRET_REDIS_PASSWORD_URL)@redis.example.com:6380/1?ssl_cert_reqs=required"
+REDISS = "rediss://:$(SECRET_REDIS_PASSWORD_URL)@redis.example.com:6380/7?ssl_cert_reqs=required"
 PING = 'celery -b "$CELERY_BROKER_URL" inspect ping -d "celery@$HOSTNAME"'
 NO_REDIS: dict[str, Json] = {"StatefulSet/redis": None, "Service/redis-svc": None, "ConfigMap/redis-configuration": None}
 RESTRICTED: dict[str, Json] = {
@@ -134,6 +137,12 @@ TABLE: dict[str, dict[str, Json]] = {
         container("backend", "/image"): f"mirror.example.com/syntho/syntho-core-backend:1.10@{DIGESTS['backend']}",
         container("frontend", "/image"): f"mirror.example.com/syntho/syntho-core-frontend:1.10@{DIGESTS['frontend']}",
         head(f"{HEAD}/image"): f"mirror.example.com/syntho/syntho-ray:1.10-cpu@{DIGESTS['ray']}",
+    },
+    "images/tags": {
+        **{container(name, "/image"): "mirror.example.com/syntho/syntho-core-api:1.11" for name in ("core", "core-worker")},
+        **{container(name, "/image"): "mirror.example.com/syntho/syntho-core-backend:1.12" for name in ("backend", "backend-worker")},
+        container("frontend", "/image"): "mirror.example.com/syntho/syntho-core-frontend:1.13",
+        head(f"{HEAD}/image"): "mirror.example.com/syntho/syntho-ray:1.14-cpu",
     },
     "pull-secret": {
         **{pod(f"Deployment/{name}", "/imagePullSecrets"): [{"name": "pull-me"}] for name in (*APPS, "postgres", "database", "kuberay-operator")},
@@ -310,6 +319,16 @@ TABLE: dict[str, dict[str, Json]] = {
         secret("postgres", "POSTGRES_PASSWORD"): "core.db.password",
     },
     "postgres/tls": {env(name, "PGSSLMODE"): "require" for name in APPS[:4]},
+    "postgres/tls/backend": {
+        **{env(name, "PGSSLMODE"): "require" for name in ("backend", "backend-worker")},
+        env("core", "PGSSLMODE"): None,
+        "Service/postgres:/spec/ports/0/port": 5432,
+    },
+    "postgres/tls/core": {
+        **{env(name, "PGSSLMODE"): "require" for name in ("core", "core-worker")},
+        env("backend", "PGSSLMODE"): None,
+        "Service/database:/spec/ports/0/port": 5432,
+    },
     "redis/in-chart": {"StatefulSet/redis:/spec/replicas": 1, env("core", "CELERY_BROKER_URL"): "redis://redis-svc:6379/1"},
     "redis/databases": {
         env("core", "CELERY_BROKER_URL"): "redis://redis.example.com:6380/7",
@@ -330,6 +349,7 @@ TABLE: dict[str, dict[str, Json]] = {
         **{container("core-worker", f"/{probe}/exec/command/2"): PING for probe in ("livenessProbe", "readinessProbe")},
         secret("core-worker", "SECRET_REDIS_PASSWORD_URL"): "redis.password.url",
         env("backend", "REDIS_PORT"): "6380",
+        env("backend-worker", "REDIS_DB_INDEX"): "8",
     },
     "security/restricted": {
         **{container(name, "/securityContext"): RESTRICTED for name in ("backend", "backend-worker", "frontend")},
@@ -424,7 +444,15 @@ COMBINATIONS = {
     "in the chart": ["images", "ray/two-pools", "storage-class", *IN_CHART, "ingress/nginx", "replicas", "resources", "redis/databases"],
     "outside": ["images", "ray/two-pools", "storage-class", "postgres/external", "postgres/tls", "redis/external", "ingress/tls-secret", "replicas"],
     "outside with passwords": ["ray/head-only", "postgres/external", "redis/external-tls", "ingress/off", "volume-sizes/ray", "cluster-name"],
-    "two servers": ["ray/head-only", "postgres/external-core", "postgres/external-backend", "redis/external", "ingress/nginx", "tls/private-ca"],
+    "two servers": [
+        "ray/head-only",
+        "postgres/external-core",
+        "postgres/external-backend",
+        "postgres/tls",
+        "redis/external",
+        "ingress/nginx",
+        "tls/private-ca",
+    ],
     "pools": ["ray/pool", "security/restricted", "ray/two-pools", "postgres/in-chart", "ingress/nginx"],
     "hardened": ["ray/two-pools", *IN_CHART, *HARDENED, "ingress/nginx", "tls/private-ca", "tls/self-signed", "volumes", "scheduling/ui"],
 }
@@ -508,6 +536,7 @@ CLASHES = [
     ["storage-class", "storage-class/default"],
     ["postgres/in-chart", "postgres/external"],
     ["redis/in-chart", "redis/external"],
+    ["redis/databases", "redis/external-tls"],
     ["volume-sizes", "volume-sizes/ray"],
     ["postgres/external-core", "postgres/in-chart"],  # from here on only in this order, in which the first would be lost
     ["images/digests", "images"],
@@ -531,7 +560,8 @@ OUT_OF_PLACE = {  # components: what the error says
     ("postgres/external", "resources/postgres"): "no manifest is Deployment/postgres",
     ("scheduling/ray-pool",): "/additionalWorkerGroups/gpu",
     ("ingress/off", "ingress/second-host"): "no manifest is Ingress",
-    ("redis/databases", "redis/external-tls"): r"it is 'redis://redis.example.com:6380/7'",
+    ("images", "images/digests", "images/tags"): "the test of /core/image/tag failed",
+    ("images", "images/tags", "images/digests"): "the test of /core/image/tag failed",
 }
 
 

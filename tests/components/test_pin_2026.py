@@ -134,7 +134,8 @@ VARS: dict[str, Any] = {
     "registry": "r.example.com/s", "tag": "2026.1", "operator_tag": "1.4", "postgres_tag": "14", "redis_tag": "7", "busybox_tag": "1.28",
     "pull_secret": "pull-here", "storage_class": "rwo-here", "storage_class_rwx": "rwx-here", "head_cpu": "3", "head_memory": "5G",
     "postgres_host": "pg.example.com", "postgres_port": 5433, "core_db": "c", "core_db_user": "cu", "backend_db": "b", "backend_db_user": "bu",
-    "redis_host": "redis.example.com", "redis_port": 6380, "admin_user": "boss", "admin_email": "boss@example.com",
+    "redis_host": "redis.example.com", "redis_port": 6380, "core_redis_db": 7, "backend_redis_db": 8,
+    "admin_user": "boss", "admin_email": "boss@example.com",
     "cluster_name": "other", "pool": "gpu", "pool_replicas": 2, "pool_max": 4, "pool_cpu": "6", "pool_memory": "7G",
     "cluster_issuer": "issuer-here", "core_replicas": 2, "backend_replicas": 3, "frontend_replicas": 4,
     "ray_volume_size": "21Gi", "core_volume_size": "22Gi", "backend_volume_size": "23Gi",
@@ -443,7 +444,7 @@ def redis_external_tls(build: Build) -> None:
     no_redis(found)
     for of in ("Deployment/core", "Deployment/core-worker"):
         for variable in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
-            assert env(found, of, variable) == "rediss://:$(SECRET_REDIS_PASSWORD_URL)@redis.example.com:6380/1?ssl_cert_reqs=required"
+            assert env(found, of, variable) == "rediss://:$(SECRET_REDIS_PASSWORD_URL)@redis.example.com:6380/7?ssl_cert_reqs=required"
         assert env(found, of, "SECRET_REDIS_PASSWORD_URL") == secret("redis.password.url")
     assert "redis://" not in str(found["Deployment/core-worker"]).replace("rediss://", "")
 
@@ -485,8 +486,8 @@ CLAIMS: dict[str, Callable[[Build], None]] = {
 }  # fmt: skip
 PINNED = {
     "images", "pull-secret", "ray/head-only", "ray/two-pools", "ingress/off", "ingress/nginx", "cluster-name", "ray/pool", "ray/autoscaling",
-    "scheduling/ray-head", "scheduling/ray-worker", "scheduling/ray-small", "scheduling/ray-pool", "scheduling/ui", "images/digests", "resources",
-    "security/restricted", "tls/private-ca", "volumes",
+    "scheduling/ray-head", "scheduling/ray-worker", "scheduling/ray-small", "scheduling/ray-pool", "scheduling/ui", "images/digests", "images/tags",
+    "resources", "security/restricted", "tls/private-ca", "volumes",
 }  # fmt: skip
 
 
@@ -499,7 +500,8 @@ def test_the_component_does_here_what_it_says(build: Build, name: str) -> None:
 
 # These do here what their row in test_components says, but for HERE.
 COMMON = [
-    "images/digests", "ingress/second-host", "postgres/external-backend", "postgres/external-core", "postgres/tls", "redis/databases",
+    "images/digests", "images/tags", "ingress/second-host", "postgres/external-backend", "postgres/external-core", "postgres/tls",
+    "postgres/tls/backend", "postgres/tls/core", "redis/databases",
     "redis/in-chart", "resources", "resources/postgres", "resources/redis", "scheduling/ray-pool", "scheduling/ui", "security/network-policies",
     "security/network-policies/autoscaling", "security/restricted", "security/restricted/postgres", "security/restricted/redis", "tls/private-ca",
     "volume-sizes/ray", "volume-sizes/redis", "volumes",

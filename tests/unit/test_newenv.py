@@ -34,6 +34,7 @@ EXTERNAL_VARS = {
     "postgres_host": "pg.example.com", "postgres_port": "5432", "core_db": "core", "core_db_user": "core", "backend_db": "backend",
     "backend_db_user": "backend", "redis_host": "redis.example.com", "redis_port": "6379", "tls_secret": "tls",
 }  # fmt: skip
+TLS_VARS = EXTERNAL_VARS | {"core_redis_db": "1", "backend_redis_db": "0"}
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def test_secrets_that_no_component_uses_go_and_new_ones_come(site: Path) -> None
     few = made(site, "local", Answers(namespace="other", components="ray/address,ray/head-only,license,postgres/in-chart,ingress/off"))
     assert list(documents.load(Path(), few.text).data["secrets"]) == ["registry", "license", "core.db.password", "backend.db.password"]
     tls = Answers(
-        namespace="other", components=EXTERNAL.replace("redis/external", "redis/external-tls"), vars=EXTERNAL_VARS,
+        namespace="other", components=EXTERNAL.replace("redis/external", "redis/external-tls"), vars=TLS_VARS,
         secrets=(("redis.password", "env:REDIS"), ("license", "file:/run/license"), ("registry", "server:r.example.com"), ("registry", "env:U,P")),
     )  # fmt: skip
     text = made(site, "local", tls).text
@@ -214,9 +215,9 @@ def test_without_a_terminal_every_missing_answer_names_its_option(site: Path) ->
     components = EXTERNAL.replace("redis/external", "redis/external-tls")
     with pytest.raises(InputError) as caught:
         made(site, "local", Answers(namespace="other", components=components, vars={"redis_host": "r"}))
-    assert all(f"--vars {name}=VALUE" in str(caught.value) for name in EXTERNAL_VARS if name != "redis_host")
+    assert all(f"--vars {name}=VALUE" in str(caught.value) for name in TLS_VARS if name != "redis_host")
     with pytest.raises(InputError, match=r"--secrets redis\.password=SOURCE"):
-        made(site, "local", Answers(namespace="other", components=components, vars=EXTERNAL_VARS))
+        made(site, "local", Answers(namespace="other", components=components, vars=TLS_VARS))
 
 
 def test_a_dry_run_prints_what_would_be_written(site: Path, tmp_path: Path) -> None:
