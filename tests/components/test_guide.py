@@ -44,9 +44,33 @@ def backend(variable: str) -> str:
     return f"Deployment/backend:/spec/template/spec/containers/0/env/[name={variable}]/value"
 
 
+DATABASE = "Deployment/database:/spec/template/spec/containers/0/env"
 CLUSTER = "RayCluster/ray-cluster:/spec"
 HEAD = f"{CLUSTER}/headGroupSpec/template/spec"
-SMALL = {"disabled": False, "replicas": 1, "minReplicas": 1, "maxReplicas": 3, "resources": resources("4", "8G")}
+SPREAD: Json = [{"name": "RAY_SCHEDULER_SPREAD_THRESHOLD", "value": "0.0"}]
+PLACED: dict[str, Json] = {"annotations": {}, "nodeSelector": {}, "tolerations": [], "affinity": {}, "securityContext": {}, "sidecarContainers": []}
+MOUNTED: dict[str, Json] = {
+    "volumes": [{"name": "log-volume", "emptyDir": {}}],
+    "volumeMounts": [{"mountPath": "/tmp/ray", "name": "log-volume"}],
+}
+PORTS: Json = [{"containerPort": port, "name": name} for name, port in (("gcs", 6379), ("dashboard", 8265), ("client", 10001))]
+PARAMS: dict[str, Json] = {"dashboard-host": "0.0.0.0", "block": "true"}
+BLOCK: dict[str, Json] = {"rayStartParams": {"block": "true"}, "initContainerImage": "busybox:1.28", "initContainerSecurityContext": {}}
+ANY: dict[str, Json] = {"containerEnv": SPREAD, "envFrom": [], **PLACED, **MOUNTED}
+SMALL: dict[str, Json] = {
+    "disabled": False, "replicas": 1, "minReplicas": 1, "maxReplicas": 3, "labels": {}, **BLOCK, **ANY,
+    "resources": {"limits": {"cpu": 4, "memory": "8G"}, "requests": {"cpu": 4, "memory": "8G"}},
+}  # fmt: skip
+PRODUCTION: dict[str, Json] = {
+    "head": {"rayStartParams": PARAMS, "ports": PORTS, **ANY, "resources": resources("1", "2G")},
+    "worker": {"groupName": "workergroup", "replicas": 1, "labels": {}, **BLOCK, **ANY, "resources": resources("16", "64G")},
+    "additionalWorkerGroups": {"smallGroup": SMALL},
+}
+DEVELOPMENT: dict[str, Json] = {
+    "head": {"rayStartParams": PARAMS, "ports": PORTS, **ANY, "resources": resources("4", "32G")},
+    "worker": {"disabled": True},
+    "additionalWorkerGroups": {"smallGroup": {"disabled": False}},
+}
 
 # what is pasted, and where it arrives: what the guide gets right
 RIGHT: dict[str, tuple[str, Json, dict[str, Json]]] = {
@@ -66,11 +90,6 @@ RIGHT: dict[str, tuple[str, Json, dict[str, Json]]] = {
     ),
     "licence of Ray": (RAY, {"SynthoLicense": "some-licence"}, {f"{HEAD}/containers/0/env/[name=LICENSE_KEY_SIGNED]/value": "some-licence"}),
     "cluster name": (RAY, {"clustername": "mine"}, {"RayCluster/mine:/metadata/name": "mine"}),
-    "head": (
-        RAY,
-        {"head": {"rayStartParams": {"dashboard-host": "0.0.0.0", "block": "true"}, "envFrom": [], "resources": resources("1", "2G")}},
-        {f"{HEAD}/containers/0/resources": resources("1", "2G")},
-    ),
     "class of Ray's volume": (
         RAY,
         {"storage": {"storageClassName": "shared"}},
@@ -88,24 +107,47 @@ RIGHT: dict[str, tuple[str, Json, dict[str, Json]]] = {
         {
             "backend": {
                 "database_enabled": False,
-                "db": {"host": "pg", "port": 5432, "user": "u", "name": "n"},
+                "db": {"host": "pg", "port": 5432, "user": "u", "password": "p", "name": "n"},
                 "redis": {"host": "redis-svc", "port": 6379, "db": 0},
             }
         },
-        {"Deployment/database": None, backend("DB_HOST"): "pg", backend("REDIS_HOST"): "redis-svc"},
+        {"Deployment/database": None, backend("DB_HOST"): "pg", backend("DB_PASSWORD"): "p", backend("REDIS_HOST"): "redis-svc"},
     ),
-    "first administrator": (UI, {"backend": {"user": {"username": "admin", "email": "admin@company.com"}}}, {backend("USER_NAME"): "admin"}),
+    "database of the backend in the chart": (
+        UI,
+        {"backend": {"db": {"host": "database", "port": 5432, "user": "u", "password": "p", "name": "n"}}},
+        {
+            backend("DB_USER"): "u",
+            **{f"{DATABASE}/[name=POSTGRES_{name}]/value": value for name, value in (("USER", "u"), ("PASSWORD", "p"), ("DB", "n"))},
+        },
+    ),
+    "first administrator": (
+        UI,
+        {"backend": {"user": {"username": "admin", "password": "some-password", "email": "admin@company.com"}}},
+        {backend("USER_NAME"): "admin", backend("USER_EMAIL"): "admin@company.com"},
+    ),
+    "database of the core": (
+        UI,
+        {"core": {"db": {"username": "u", "password": "p", "name": "n", "host": "pg", "port": 5432}}},
+        {"Deployment/core:/spec/template/spec/containers/0/env/[name=DATABASE_URL]/value": "postgresql+asyncpg://u:p@pg:5432/n"},
+    ),
     "database of the core in the chart": (UI, {"core": {"database_enabled": True}}, {"Service/postgres:/spec/ports/0/port": 5432}),
     # two that give what was pasted, and not what the text around it says; ray/two-pools and ray/head-only give that
     "one pool, though the text says two": (
         RAY,
-        {"worker": {"groupName": "workergroup", "replicas": 1, "resources": resources("16", "64G")}, "additionalWorkerGroups": {"smallGroup": SMALL}},
-        {f"{CLUSTER}/workerGroupSpecs/[groupName=smallGroup]/maxReplicas": 3, f"{CLUSTER}/workerGroupSpecs/[groupName=workergroup]": None},
+        PRODUCTION,
+        {
+            f"{HEAD}/containers/0/resources": resources("1", "2G"),
+            f"{HEAD}/containers/0/ports": PORTS,
+            f"{CLUSTER}/workerGroupSpecs/[groupName=smallGroup]/maxReplicas": 3,
+            f"{CLUSTER}/workerGroupSpecs/[groupName=smallGroup]/template/spec/containers/0/resources": SMALL["resources"],
+            f"{CLUSTER}/workerGroupSpecs/[groupName=workergroup]": None,
+        },
     ),
     "one pool, though the text says head only": (
         RAY,
-        {"worker": {"disabled": True}, "additionalWorkerGroups": {"smallGroup": {"disabled": False}}},
-        {f"{CLUSTER}/workerGroupSpecs/[groupName=smallGroup]/replicas": 1},
+        DEVELOPMENT,
+        {f"{HEAD}/containers/0/resources": resources("4", "32G"), f"{CLUSTER}/workerGroupSpecs/[groupName=smallGroup]/replicas": 1},
     ),
 }
 
@@ -119,13 +161,15 @@ def test_a_snippet_that_fits_the_chart_arrives(pinned: Pinned, name: str) -> Non
         assert (at(objects[of], path) == value) if path else of not in objects, place
 
 
+TLS: list[Json] = [{"hosts": [HOST], "secretName": "frontend-tls"}]
 INGRESS: dict[str, Json] = {
     "enabled": True,
     "name": "frontend-ingress",
     "className": "nginx",
+    "annotations": {"cert-manager.io/cluster-issuer": "", "nginx.ingress.kubernetes.io/proxy-body-size": "512m"},
     "hosts": [{"host": HOST, "paths": [{"path": "/", "pathType": "Prefix"}]}],
+    "tls": TLS,
 }
-TLS: list[Json] = [{"hosts": [HOST], "secretName": "frontend-tls"}]
 REWRITE = "nginx.ingress.kubernetes.io/rewrite-target"
 DOES_NOT_RENDER = r"the chart syntho-ui does not render with these values(?s:.*)\.tls\.enabled"
 
@@ -170,6 +214,24 @@ def test_all_that_is_wrong_with_the_guides_values_is_said_at_once(pinned: Pinned
     with pytest.raises(InputError) as caught:
         paste(pinned, UI, snippet)
     assert all(f'there is no "/{key}"' in str(caught.value) for key in snippet)
+
+
+def without_effect(pinned: Pinned, snippet: Json) -> set[str]:
+    """The paths of a snippet, pasted on the ray chart, that plan and deploy refuse."""
+    pinned.compile([], ray=pasted(snippet))
+    errors, _ = explain.dead(pinned.load("it"), pinned.helm)
+    return {str(error).partition(" has no effect")[0].rpartition(" ")[2] for error in errors}
+
+
+def test_the_guides_large_pool_is_said_to_have_no_effect_until_it_is_turned_on(pinned: Pinned) -> None:
+    """The guide leaves out `disabled`, which is true in the chart."""
+    refused = without_effect(pinned, PRODUCTION)
+    assert {path.split("/")[1] for path in refused} == {"worker"}
+    assert refused >= {"/worker/replicas", "/worker/groupName", "/worker/resources/limits/cpu"}
+    turned_on = {**PRODUCTION, "worker": {**PRODUCTION["worker"], "disabled": False}}
+    assert without_effect(pinned, turned_on) == {"/worker/volumes", "/worker/volumeMounts"}
+    groups = at(paste(pinned, RAY, turned_on)["RayCluster/ray-cluster"], "/spec/workerGroupSpecs")
+    assert [group["groupName"] for group in groups] == ["smallGroup", "workergroup"]
 
 
 def test_the_volumes_of_the_guides_workers_are_said_to_have_no_effect(pinned: Pinned) -> None:
