@@ -18,10 +18,10 @@ from tests.e2e.site import Site
 
 SETS = {
     "everything in the chart": [*BASE, *EVERYTHING],
-    "outside": [*BASE, *COMBINATIONS["outside"], "security/network-policies"],
+    "outside": [*BASE, *COMBINATIONS["outside"], "images/tags", "security/network-policies"],
     "outside with passwords": [*BASE, *COMBINATIONS["outside with passwords"], "storage-class"],
     "two servers": [*BASE, *COMBINATIONS["two servers"]],
-    "small": [*BASE, *COMBINATIONS["small"], "volumes"],
+    "small": [*BASE, *COMBINATIONS["small"], "volumes", "postgres/external-backend", "postgres/tls/backend"],
 }
 
 
