@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from syntho_deploy import documents
 from syntho_deploy.documents import Json
@@ -34,8 +35,7 @@ class Manifest:
         return label(self.item)
 
 
-@dataclass(frozen=True)
-class Idle:
+class Idle(NamedTuple):
     """A patch without effect, since other targets delete all that it matches. deleted: where."""
 
     layer: str

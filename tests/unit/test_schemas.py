@@ -23,7 +23,8 @@ from syntho_deploy.vendor import load_pin
 from tests.conftest import write_files
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted(path.relative_to(ROOT) for name in ("envs", "overlays", "vendor") for path in (ROOT / name).rglob("*.yaml"))
+# A link is the file that it leads to, whose first line is right where that file is.
+FILES = sorted({path.resolve().relative_to(ROOT) for name in ("envs", "overlays", "vendor") for path in (ROOT / name).rglob("*.yaml")})
 OURS = [path for path in FILES if schemas.name_for(path) and "charts" not in path.parts]
 VALIDATORS = {name: Draft202012Validator(schema) for name, schema in schemas.schemas().items()}
 NUMBER = itertools.count()
