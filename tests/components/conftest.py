@@ -53,6 +53,7 @@ VARIABLES: dict[str, Json] = {
     "cluster_name": "other", "head_cpu": "2", "head_memory": "3G",
     "pool": "gpu", "pool_replicas": 2, "pool_max": 4, "pool_cpu": "6", "pool_memory": "7G",
     **scheduling("head"), **scheduling("worker"), **scheduling("small"), **scheduling("pool"), **scheduling("ui"),
+    **scheduling("operator"),
     "ui_pod_security_context": {"fsGroup": 2000},
     "storage_class": "fast", "storage_class_rwx": "shared",
     "ray_volume_size": "50Gi", "core_volume_size": "10Gi", "backend_volume_size": "11Gi", "redis_volume_size": "2Gi",

@@ -206,6 +206,10 @@ TABLE: dict[str, dict[str, Json]] = {
     "scheduling/ray-small": scheduled("small", group("smallGroup", "/template"), "ray-worker")
     | {group("workergroup", "/template/spec/nodeSelector"): {}},
     "scheduling/ray-pool": scheduled("pool", group("gpu", "/template"), "ray-worker"),
+    "scheduling/ray-operator": {
+        pod("Deployment/kuberay-operator", f"/{field}"): VARIABLES[f"operator_{variable}"]
+        for field, variable in (("nodeSelector", "node_selector"), ("tolerations", "tolerations"), ("affinity", "affinity"))
+    },
     "scheduling/ui": {
         **{
             pod(name, f"/{field}"): VARIABLES[f"ui_{variable}"]
@@ -499,8 +503,8 @@ def test_every_pair_is_in_the_matrix() -> None:
 
 EVERYTHING = [
     "images", "images/digests", "ray/two-pools", "storage-class", *IN_CHART, "replicas", "resources", "volumes", "tls/private-ca", "tls/self-signed",
-    "ingress/tls-secret", "ingress/second-host", "scheduling/ray-head", "scheduling/ray-worker", "scheduling/ray-small", "scheduling/ui", *HARDENED,
-    "ray/pool", "scheduling/ray-pool", "ray/autoscaling", "security/network-policies/autoscaling",
+    "ingress/tls-secret", "ingress/second-host", "scheduling/ray-head", "scheduling/ray-worker", "scheduling/ray-small", "scheduling/ray-operator",
+    "scheduling/ui", *HARDENED, "ray/pool", "scheduling/ray-pool", "ray/autoscaling", "security/network-policies/autoscaling",
 ]  # fmt: skip
 CHANGED_BY_OTHERS = {  # what a row says of a component alone, and another one changes, as it should
     "Ingress/frontend-ingress:/spec/tls",  # ingress/second-host

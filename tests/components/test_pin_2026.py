@@ -485,9 +485,9 @@ CLAIMS: dict[str, Callable[[Build], None]] = {
     "volume-sizes": volume_sizes,
 }  # fmt: skip
 PINNED = {
-    "images", "pull-secret", "ray/head-only", "ray/two-pools", "ingress/off", "ingress/nginx", "cluster-name", "ray/pool", "ray/autoscaling",
-    "scheduling/ray-head", "scheduling/ray-worker", "scheduling/ray-small", "scheduling/ray-pool", "scheduling/ui", "images/digests", "images/tags",
-    "resources", "security/restricted", "tls/private-ca", "volumes",
+    "images", "images/digests", "images/tags", "pull-secret", "cluster-name", "ray/head-only", "ray/two-pools", "ray/pool", "ray/autoscaling",
+    "scheduling/ray-head", "scheduling/ray-worker", "scheduling/ray-small", "scheduling/ray-pool", "scheduling/ray-operator", "scheduling/ui",
+    "ingress/nginx", "ingress/off", "resources", "security/restricted", "tls/private-ca", "volumes",
 }  # fmt: skip
 
 
@@ -501,10 +501,10 @@ def test_the_component_does_here_what_it_says(build: Build, name: str) -> None:
 # These do here what their row in test_components says, but for HERE.
 COMMON = [
     "images/digests", "images/tags", "ingress/second-host", "postgres/external-backend", "postgres/external-core", "postgres/tls",
-    "postgres/tls/backend", "postgres/tls/core", "redis/databases",
-    "redis/in-chart", "resources", "resources/postgres", "resources/redis", "scheduling/ray-pool", "scheduling/ui", "security/network-policies",
-    "security/network-policies/autoscaling", "security/restricted", "security/restricted/postgres", "security/restricted/redis", "tls/private-ca",
-    "volume-sizes/ray", "volume-sizes/redis", "volumes",
+    "postgres/tls/backend", "postgres/tls/core", "redis/databases", "redis/in-chart", "resources", "resources/postgres", "resources/redis",
+    "scheduling/ray-operator", "scheduling/ray-pool", "scheduling/ui", "security/network-policies", "security/network-policies/autoscaling",
+    "security/restricted", "security/restricted/postgres", "security/restricted/redis", "tls/private-ca", "volume-sizes/ray", "volume-sizes/redis",
+    "volumes",
 ]  # fmt: skip
 OPERATOR = test_components.container("kuberay-operator")
 SMALL, LARGE = (test_components.group(pool, "/template/spec") for pool in ("smallGroup", "workergroup"))
