@@ -16,6 +16,7 @@ from syntho_deploy.errors import DeployError, PreflightError
 from syntho_deploy.redact import redact
 
 TIMEOUT = (5.0, 60.0)  # seconds to connect, and between two reads
+CONNECTIONS = 32  # kept open for the next request: a plan sends its dry runs side by side, and so do several environments
 MANAGER = "syntho-deploy"  # field manager of what is not helm's: CRDs, namespace, secrets
 
 Object = dict[str, Any]
@@ -47,12 +48,16 @@ class Client:
 
     def __init__(self, access: Access) -> None:
         """Raises `PreflightError` when the kubeconfig or the context in it cannot be used. Sends nothing yet."""
-        from kubernetes import config
+        from kubernetes import client, config
+
+        from syntho_deploy.cluster import retry
 
         logging.getLogger("urllib3").setLevel(logging.ERROR)
         self.access = access
+        settings = client.Configuration()
+        settings.retries, settings.connection_pool_maxsize = retry.policy(), CONNECTIONS
         try:
-            self._api = config.new_client_from_config(access.kubeconfig, access.context, persist_config=False)  # type: ignore[no-untyped-call]
+            self._api = config.new_client_from_config(access.kubeconfig, access.context, False, settings)  # type: ignore[no-untyped-call]
         except config.ConfigException as error:
             what = f"the context {access.context!r} of {access.kubeconfig} cannot be used: {error}"
             raise PreflightError(what, todo="contexts there are: kubectl config get-contexts -o name") from None
@@ -63,7 +68,7 @@ class Client:
         self, method: str, path: str, body: Json | str = None, query: dict[str, str] | None = None,
         content_type: str = "application/json", accept: str = "application/json",
     ) -> Any:  # fmt: skip
-        """Send one request and return the parsed answer.
+        """Send one request, again where `cluster.retry` says so, and return the parsed answer.
 
         Raises `ApiError` for any status of 400 and more, `PreflightError` when the server cannot be reached.
         """
@@ -81,24 +86,30 @@ class Client:
             raise _refusal(response.status, text, f"GET {path}")
         return json.loads(text), response.headers["Date"]
 
-    def _send(self, method: str, path: str, body: Json | str, query: dict[str, str], content_type: str, accept: str) -> Any:
+    def _send(
+        self, method: str, path: str, body: Json | str, query: dict[str, str], content_type: str, accept: str,
+        streamed: bool = False, silence: float | None = TIMEOUT[1],
+    ) -> Any:  # fmt: skip
+        """The answer, read whole unless it is streamed: only then can what breaks off half-way be asked for again.
+
+        silence: seconds to wait between two reads; None: for ever.
+        """
         import urllib3
 
         headers = {"Accept": accept, **({"Content-Type": content_type} if body is not None else {})}
         _, url, headers, _, _ = self._api.param_serialize(
             method, path, query_params=list(query.items()), header_params=headers, auth_settings=["BearerToken"]
         )
+        content = body if body is None or isinstance(body, str) else json.dumps(body)
         try:
-            return self._api.call_api(method, url, headers, body, _request_timeout=TIMEOUT).response
+            return self._api.rest_client.pool_manager.request(
+                method, url, body=content, headers=headers, timeout=urllib3.Timeout(TIMEOUT[0], silence), preload_content=not streamed
+            )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             reason = getattr(error, "reason", None) or error
             raise PreflightError(
                 f"the cluster {self.access.what} cannot be reached: {reason}", todo="check that it runs, the network and the proxy"
             ) from None
-        except Exception as error:
-            if type(error).__module__.startswith("kubernetes"):
-                raise PreflightError(f"the cluster {self.access.what} cannot be reached: {error}") from None
-            raise
 
     def path(self, api_version: str, kind: str, namespace: str = "", name: str = "") -> str:
         """The URL path of an object or a collection.
@@ -163,21 +174,30 @@ class Client:
 
     def stream(self, path: str, query: dict[str, str]) -> Iterator[dict[str, Any]]:
         """The events of a watch on a path, as the API server sends them. Raises `ApiError` for one that is an error."""
-        response = self._send("GET", path, None, {"watch": "1", **query}, "", "application/json")
-        if response.status >= 400:
-            raise _refusal(response.status, response.data.decode("utf-8", "replace"), f"GET {path}")
+        for line in self.lines(path, {"watch": "1", **query}):
+            event = json.loads(line)
+            if event["type"] == "ERROR":
+                status = event["object"]
+                raise ApiError(status.get("code", 500), status.get("reason", ""), status.get("message", ""), f"GET {path}")
+            yield event
+
+    def lines(self, path: str, query: dict[str, str], silence: float | None = TIMEOUT[1]) -> Iterator[bytes]:
+        """What a GET answers, line by line as it comes; empty lines are left out. The request is sent by the first `next`.
+
+        silence: seconds without a word after which the connection counts as broken; None: never.
+        """
         import urllib3
 
-        buffer = b""
+        response = self._send("GET", path, None, query, "", "application/json", True, silence)
         try:
+            if response.status >= 400:
+                raise _refusal(response.status, response.data.decode("utf-8", "replace"), f"GET {path}")
+            buffer = b""
             for chunk in response.stream(None):
-                *lines, buffer = (buffer + chunk).split(b"\n")
-                for line in filter(None, lines):
-                    event = json.loads(line)
-                    if event["type"] == "ERROR":
-                        status = event["object"]
-                        raise ApiError(status.get("code", 500), status.get("reason", ""), status.get("message", ""), f"GET {path}")
-                    yield event
+                *whole, buffer = (buffer + chunk).split(b"\n")
+                yield from filter(None, whole)
+            if buffer:
+                yield buffer
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise PreflightError(f"the connection to the cluster {self.access.what} broke: {error}") from None
         finally:

@@ -66,7 +66,8 @@ def write(client: Client, compiled: Compiled, reason: str) -> int:
     }  # fmt: skip
     data = base64.b64encode(gzip.compress(canonical(content).encode(), mtime=0)).decode()
     metadata = {"name": f"syntho-deploy-{name}-record-{number}", "namespace": namespace, "labels": {LABEL: name}}
-    client.create({"apiVersion": "v1", "kind": "Secret", "type": TYPE, "metadata": metadata, "data": {"record": data}})
+    # not created: an apply may be sent again when its answer is lost, and under the Lease nobody else takes this number
+    client.apply({"apiVersion": "v1", "kind": "Secret", "type": TYPE, "metadata": metadata, "data": {"record": data}}, force=True)
     for old in existing[: -KEPT + 1]:
         client.delete("v1", "Secret", namespace, f"syntho-deploy-{name}-record-{old.number}")
     return number
