@@ -439,6 +439,27 @@ def _status(env: str, json: bool, only_faults: bool) -> None:
         raise Exit(code=5)
 
 
+@task(help={"env": ENV, "reason": "take the locks, and say why: it is kept and shown to whoever loses them",
+            "yes": "the environment's name, to confirm a protected one", "json": JSON})  # fmt: skip
+@command
+def unlock(c: Context, env: str, reason: str = "", yes: str = "", json: bool = False) -> None:
+    """Show what keeps a deploy from running: another run, or a release left pending. With --reason, remove it."""
+    from syntho_deploy import unlock as unlocking
+    from syntho_deploy.cluster.preflight import connect
+
+    project = _project(env)
+    namespace, names = project.environment.target.namespace, [release.name for release in project.roles.releases]
+    client, done = connect(project.environment, say), []
+    if reason:
+        confirm(env, project.environment.protected, yes, "unlock")
+        done = unlocking.unlock(client, namespace, names, reason, say)
+    found = unlocking.locks(client, namespace, names)
+    if json:
+        show({**found, "done": done})
+    else:
+        print("\n".join(done) or unlocking.text(found, env))
+
+
 @task(
     help={
         "env": ENV,

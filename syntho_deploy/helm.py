@@ -24,7 +24,7 @@ GO = {"GOGC": "off", "GOMEMLIMIT": "512MiB"}  # a run of helm is over before its
 # What helm says (both majors, case-insensitive), the error that it is, and what to do.
 FAILURES: list[tuple[str, type[DeployError], str]] = [
     (r"another operation \(install/upgrade/rollback\) is in progress|release: already exists|encountered \d+ deletion errors", LockedError,
-     "wait for it; if its process was killed, delete the Secret of its pending revision: helm history {release} -n {namespace}"),
+     "wait for it; if its process was killed: invoke unlock shows it, and frees it with a reason"),
     (r"conflict occurred while applying|apply failed with \d+ conflict", PreflightError,
      "another tool owns these fields: undo its change, or take it into an overlay"),
     (r"kubernetes cluster unreachable", PreflightError, "check the context, the network and the credentials"),

@@ -96,7 +96,7 @@ def make(client: Client, compiled: Compiled) -> Plan:
     """
     namespace, environment = compiled.environment.target.namespace, compiled.environment
     releases = stored(client, namespace, [chart.release.name for chart in compiled.charts.values()])
-    _refuse_pending(releases.values(), namespace)
+    _refuse_pending(releases.values(), environment.name)
     files = [file for chart in compiled.charts.values() for file in chart.crds]
     missing = crds.due(client, files, environment.manage_crds)
     old = {name: _old_objects(found) for name, found in releases.items()}
@@ -116,19 +116,15 @@ def make(client: Client, compiled: Compiled) -> Plan:
     )  # fmt: skip
 
 
-def _refuse_pending(releases: Iterable[Stored], namespace: str) -> None:
+def _refuse_pending(releases: Iterable[Stored], environment: str) -> None:
     for release in releases:
         if release.status == "uninstalling":
             raise LockedError(
                 f"the release {release.name} is being uninstalled, or that was interrupted", todo="run invoke undeploy again, then deploy"
             )
-        if release.status.startswith("pending"):
-            todo = (
-                f"wait for it; if its process was killed: kubectl -n {namespace} delete secret sh.helm.release.v1.{release.name}.v{release.revision}"
-            )
-            raise LockedError(
-                f"the release {release.name} is {release.status} since {release.updated}: another process is at it, or was killed", todo=todo
-            )
+        if release.pending:
+            what = f"the release {release.name} is {release.status} since {release.updated}: another process is at it, or was killed"
+            raise LockedError(what, todo=f"wait for it; if its process was killed: invoke unlock --env={environment} --reason=…")
 
 
 def add_origins(plan: Plan, sources: Callable[[str, str], list[tuple[Any, str]]]) -> None:

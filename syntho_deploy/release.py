@@ -61,7 +61,7 @@ def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good
     """
     namespace = compiled.environment.target.namespace
     _ensure_namespace(client, namespace, compiled.environment.manage_namespace)
-    with Lease(client, namespace, lease_name(compiled), way.reason) as lease:
+    with Lease(client, namespace, way.reason) as lease:
         good, outcome = last_good(), Outcome()
         try:
             _bring(client, compiled, steps, way, lease, outcome)
@@ -75,6 +75,7 @@ def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good
         kept = record.records(client, compiled.environment.name, namespace)
         if outcome or not kept or kept[-1].charts != versions(compiled):  # also what an interrupted run had brought
             with steps.step("record") as step:
+                lease.check(write=True)
                 step.result = f"number {record.write(client, compiled, way.reason)}"
     return outcome
 
@@ -105,12 +106,13 @@ def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Le
         step.result = f"{len(found.changed)} of {len(found.objects)} objects change" if found.changed else "every object is as compiled"
     with steps.step("secrets") as step:
         adopted = manage.adopt(client, compiled) if found.foreign else {}
+        lease.check(write=True)
         outcome.secrets = store.ensure(client, compiled, {name: one.value for name, one in adopted.items()})
         step.result = "; ".join([*outcome.secrets, *(f"{name} taken over from {one.places[0]}" for name, one in adopted.items())]) or "nothing to add"
     if found.releases or found.crds:
-        lease.check()
+        lease.check(write=True)
         outcome.began = True
-        _write(client, compiled, found, way, steps, deadline, outcome)
+        _write(client, compiled, found, way, steps, deadline, lease, outcome)
     if found.releases or verify.faults(client, compiled, verify.look(client, compiled)):
         outcome.restarted = _settle(client, compiled, steps, deadline, lease)
         with steps.step("verify") as step:
@@ -124,7 +126,7 @@ def make_secrets(client: Client, compiled: Compiled, steps: Steps, adopt: bool) 
     """Create the Secrets that are missing. adopt: with the values that run now, before those of the sources."""
     namespace = compiled.environment.target.namespace
     _ensure_namespace(client, namespace, compiled.environment.manage_namespace)
-    with Lease(client, namespace, lease_name(compiled), "secrets"), steps.step("secrets") as step:
+    with Lease(client, namespace, "secrets"), steps.step("secrets") as step:
         adopted = manage.adopt(client, compiled) if adopt else {}
         written = store.ensure(client, compiled, {name: one.value for name, one in adopted.items()})
         step.result = "; ".join(f"{name} taken over from {', '.join(one.places)}" for name, one in adopted.items())
@@ -140,7 +142,7 @@ def _refuse_blocked(found: Plan, force_conflicts: bool) -> None:
         raise PreflightError(_listed("the cluster would refuse this", lines), todo=todo if any(item.conflicts for item in blocked) else "")
 
 
-def _write(client: Client, compiled: Compiled, found: Plan, way: Way, steps: Steps, deadline: float, outcome: Outcome) -> None:
+def _write(client: Client, compiled: Compiled, found: Plan, way: Way, steps: Steps, deadline: float, lease: Lease, outcome: Outcome) -> None:
     """Write the CRDs and the releases that are due, side by side, but that a chart with custom resources waits for the CRDs."""
     root = compiled.environment.root
     due = [chart for chart in compiled.charts.values() if chart.release.name in found.releases]
@@ -151,7 +153,7 @@ def _write(client: Client, compiled: Compiled, found: Plan, way: Way, steps: Ste
     with ThreadPoolExecutor(len(due) + 1) as pool:
         applied = pool.submit(_apply_crds, client, missing, steps)
         after = {chart.name: applied if any(is_custom(item) for item in chart.objects) else None for chart in due}
-        writes = [pool.submit(_release, root, way, client, chart, steps, deadline, after[chart.name]) for chart in due]
+        writes = [pool.submit(_release, root, way, client, chart, steps, deadline, lease, after[chart.name]) for chart in due]
         _await_all([applied, *writes])
     outcome.crds = list(missing)
     outcome.releases = [f"{chart.release.name} {chart.version}" for chart in due]
@@ -218,12 +220,15 @@ def _is_there(client: Client, name: str, manage: bool) -> bool:
         return True
 
 
-def _release(root: Path, way: Way, client: Client, chart: CompiledChart, steps: Steps, deadline: float, after: Future[None] | None) -> None:
+def _release(
+    root: Path, way: Way, client: Client, chart: CompiledChart, steps: Steps, deadline: float, lease: Lease, after: Future[None] | None
+) -> None:  # fmt: skip
     if after:
         after.result()
     with steps.step(f"release {chart.release.name}") as step:
         folder = chart.write(build_folder(root, chart))
         left = max(5.0, deadline - time.monotonic())
+        lease.check(write=True)
         way.helm.upgrade(folder, chart.release.name, chart.namespace, client.access.kubeconfig, client.access.context, left, way.force_conflicts)
         step.result = f"{chart.name} {chart.version}"
 
@@ -250,6 +255,7 @@ def _until_ready(client: Client, compiled: Compiled, view: View, step: Step, dea
         live = view.live()
         for pod in [pod for item in clusters for pod in readiness.stale_ray_pods(item, live)]:
             if pod["metadata"]["uid"] not in deleted:
+                lease.check(write=True)
                 deleted[pod["metadata"]["uid"]] = f"pod {pod['metadata']['name']}"
                 client.delete("v1", "Pod", pod["metadata"]["namespace"], pod["metadata"]["name"])
         reasons = {label(item): reason for item in items if (reason := readiness.unready(item, live))}
@@ -282,16 +288,13 @@ def undeploy(client: Client, compiled: Compiled, helm: Helm, steps: Steps, timeo
         raise PreflightError(what, todo="deploy first, which takes it over and keeps the volumes; or say --delete-data")
     if (not releases and not delete_data) or not _is_there(client, namespace, compiled.environment.manage_namespace):
         return []
-    with Lease(client, namespace, lease_name(compiled), "undeploy"):
-        return _remove(client, compiled, list(releases), helm, steps, timeout, delete_data)
+    with Lease(client, namespace, "undeploy") as lease:
+        return _remove(client, compiled, list(releases), helm, steps, timeout, delete_data, lease)
 
 
-def lease_name(compiled: Compiled) -> str:
-    """The Lease that keeps two runs apart: one for a namespace, since two environments may name the same releases."""
-    return "syntho-deploy"
-
-
-def _remove(client: Client, compiled: Compiled, releases: list[str], helm: Helm, steps: Steps, timeout: float, delete_data: bool) -> list[str]:
+def _remove(
+    client: Client, compiled: Compiled, releases: list[str], helm: Helm, steps: Steps, timeout: float, delete_data: bool, lease: Lease
+) -> list[str]:  # fmt: skip
     namespace, removed = compiled.environment.target.namespace, []
     if releases:
         with ThreadPoolExecutor(len(releases)) as pool:
@@ -303,6 +306,7 @@ def _remove(client: Client, compiled: Compiled, releases: list[str], helm: Helm,
             step.result = f"{len(items)} objects"
     if delete_data:
         with steps.step("delete data") as step:
+            lease.check(write=True)
             data = _delete_data(client, compiled, timeout, bool(releases))
             step.result = ", ".join(data)
             removed += data

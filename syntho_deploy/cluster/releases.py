@@ -12,8 +12,9 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from syntho_deploy.cluster.client import Client
+from syntho_deploy.cluster.client import MANAGER, Client
 
 OURS = re.compile(r"[+.][0-9a-f]{12}\.[0-9a-f]{12}$")  # what compile adds to a chart's version
 
@@ -35,6 +36,11 @@ class Stored:
     manifests: tuple[str, ...]
     ours: bool
 
+    @property
+    def pending(self) -> bool:
+        """Is helm at it, or was killed while it was? Helm then refuses every other write."""
+        return self.status.startswith("pending")
+
 
 def stored(client: Client, namespace: str, names: Iterable[str]) -> dict[str, Stored]:
     """The last revision of each of these releases that is in the namespace."""
@@ -44,7 +50,7 @@ def stored(client: Client, namespace: str, names: Iterable[str]) -> dict[str, St
     deployed: dict[str, tuple[str, bool]] = {}
     for secret in sorted(secrets, key=lambda item: int(item["metadata"]["labels"]["version"])):
         name = secret["metadata"]["labels"]["name"]
-        release = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
+        release = _decoded(secret["data"]["release"])
         chart, info = release["chart"]["metadata"], release["info"]
         manifest, ours = release.get("manifest", ""), bool(OURS.search(chart["version"]))
         if info["status"] == "deployed":
@@ -54,3 +60,20 @@ def stored(client: Client, namespace: str, names: Iterable[str]) -> dict[str, St
         updated = info.get("last_deployed", "")
         last[name] = Stored(name, release["version"], info["status"], chart["name"], chart["version"], updated, manifests, ours and all_ours)
     return last
+
+
+def fail(client: Client, namespace: str, release: Stored, why: str) -> None:
+    """Mark a pending revision as failed, as helm itself does when it is interrupted: what it had begun to write stays known to the
+    next upgrade, which a deletion of the revision would lose. Raises `ApiError` 409 when helm writes it at the same time."""
+    path = client.path("v1", "Secret", namespace, f"sh.helm.release.v1.{release.name}.v{release.revision}")
+    secret = client.request("GET", path)
+    content = _decoded(secret["data"]["release"])
+    content["info"] |= {"status": "failed", "description": why}
+    secret["data"]["release"] = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(content).encode()))).decode()
+    secret["metadata"]["labels"]["status"] = "failed"
+    client.request("PUT", path, secret, {"fieldManager": MANAGER})
+
+
+def _decoded(data: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(data))))
+    return found

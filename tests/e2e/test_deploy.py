@@ -191,24 +191,6 @@ def test_two_deploys_at_once_make_one_set_of_secrets(site: Site) -> None:
     assert site.invoke("verify").code == 0
 
 
-def test_a_release_that_another_process_holds_is_left_alone(site: Site) -> None:
-    site.deploy()
-    secret = site.get("Secret", "sh.helm.release.v1.syntho-ui.v1", "v1")
-    assert secret is not None
-    import gzip
-    import json
-
-    release = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
-    release["info"]["status"], release["version"] = "pending-upgrade", 2
-    data = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(release).encode()))).decode()
-    labels = {**secret["metadata"]["labels"], "status": "pending-upgrade", "version": "2"}
-    metadata = {"name": "sh.helm.release.v1.syntho-ui.v2", "namespace": site.namespace, "labels": labels}
-    site.client().create({"apiVersion": "v1", "kind": "Secret", "type": secret["type"], "metadata": metadata, "data": {"release": data}})
-    ran = site.invoke("deploy", code=6)
-    assert "syntho-ui is pending-upgrade" in ran.stderr
-    assert "delete secret sh.helm.release.v1.syntho-ui.v2" in ran.stderr
-
-
 def test_undeploy_keeps_volumes_and_secrets_unless_told(site: Site) -> None:
     site.deploy()
     client = site.client()
