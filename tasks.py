@@ -14,7 +14,7 @@ from invoke.tasks import task
 # invoke keeps Python from writing .pyc files (unless --write-pyc), and compiling our modules takes longer than running them
 sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 
-from syntho_deploy.console import command, confirm, duration, say, show, table  # noqa: E402
+from syntho_deploy.console import command, confirm, duration, say, show, show_line, table, until_interrupted  # noqa: E402
 
 if TYPE_CHECKING:
     from syntho_deploy.compile import Compiled, Project
@@ -437,6 +437,35 @@ def _status(env: str, json: bool, only_faults: bool) -> None:
         print(status.text(found))
     if only_faults and (found["faults"] or not found["healthy"]):
         raise Exit(code=5)
+
+
+@task(
+    help={
+        "env": ENV,
+        "component": "only this workload, as status names it; several with commas",
+        "previous": "of the containers before their last restart",
+        "follow": "go on until Ctrl-C, with the pods that come meanwhile",
+        "tail": "the last so many lines of each container; 0: all",
+        "json": "print JSON on stdout, a document for each line",
+    }
+)
+@command
+def logs(c: Context, env: str, component: str = "", previous: bool = False, follow: bool = False, tail: int = 100, json: bool = False) -> None:
+    """Print what the containers of an environment say, each line with its pod and container; secrets are masked."""
+    from dataclasses import asdict
+
+    from syntho_deploy import logs as logging
+    from syntho_deploy.cluster.preflight import connect
+
+    project = _project(env)
+    wanted = logging.Wanted(tuple(filter(None, component.split(","))), previous, follow, tail)
+    with until_interrupted(follow):
+        releases = [release.name for release in project.roles.releases]
+        for line in logging.lines(connect(project.environment, say), project.environment.target.namespace, releases, wanted, say):
+            if json:
+                show_line(asdict(line))
+            else:
+                print(f"{line.pod}/{line.container}: {line.text}", flush=follow)
 
 
 @task(help={"env": ENV, "reason": "take the locks, and say why: it is kept and shown to whoever loses them",

@@ -6,7 +6,8 @@ import json
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -66,6 +67,22 @@ def say(text: str) -> None:
 def show(value: Any) -> None:
     """A value as JSON on stdout."""
     print(redact(json.dumps(value, indent=2, ensure_ascii=False)))
+
+
+def show_line(value: Any) -> None:
+    """A value as one line of JSON on stdout, for a stream of them."""
+    print(redact(json.dumps(value, ensure_ascii=False)), flush=True)
+
+
+@contextmanager
+def until_interrupted(endless: bool = True) -> Iterator[None]:
+    """For a command that has no other end than Ctrl-C: nothing was begun that could be run again."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not endless:
+            raise
+        raise Exit(code=INTERRUPTED) from None
 
 
 def table(rows: list[tuple[str, ...]]) -> str:

@@ -32,15 +32,15 @@ class Access:
 
 
 class ApiError(DeployError):
-    """The API server refused a request. `status` is the HTTP status, `reason` the API's word for it, `causes` its details."""
+    """The API server refused a request: `status` of HTTP, `reason` (the API's word for it), `message` in its words, `causes` (details)."""
 
     def __init__(self, status: int, reason: str, message: str, request: str, causes: tuple[Object, ...] = ()) -> None:
-        self.status, self.reason, self.causes = status, reason, causes
+        self.status, self.reason, self.causes, self.message = status, reason, causes, redact(message)[:2000]
         self.exit_code = PreflightError.exit_code if status in (401, 403, 404, 409, 422) else DeployError.exit_code
         anonymous = status == 403 and "system:anonymous" in message
         log_in = "the credentials are missing or expired: log in again"
         todo = log_in if status == 401 or anonymous else "the account lacks this permission" if status == 403 else ""
-        super().__init__(f"the API server refused {request}: {redact(message)[:2000]}", todo=todo)
+        super().__init__(f"the API server refused {request}: {self.message}", todo=todo)
 
 
 class Client:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
 
+from syntho_deploy.cluster import record
 from syntho_deploy.cluster.client import ApiError, Client, Object
 from syntho_deploy.compile import Compiled
 from syntho_deploy.environment import SecretSpec
@@ -221,6 +222,24 @@ def missing(client: Client, compiled: Compiled) -> list[str]:
         elif key and key not in (found.get("data") or {}):
             faults.append(f"the Secret {name} has no key {key}")
     return sorted(set(faults))
+
+
+def hide(client: Client, namespace: str, items: Iterable[Object]) -> None:
+    """Have masked, in all output, the values of the Secrets in the cluster that these objects refer to, and of those made from here."""
+    named = {name for item in items for name, _, _ in secret_keys(item)}
+    for secret in client.objects("v1", "Secret", namespace, f"owner!=helm,!{record.LABEL}"):
+        if secret["metadata"]["name"] in named or LABELS.items() <= (secret["metadata"].get("labels") or {}).items():
+            values = [base64.b64decode(value).decode("utf-8", "surrogateescape") for value in (secret.get("data") or {}).values()]
+            register(*values)
+            if secret.get("type") == DOCKER_CONFIG:
+                register(*(str(entry[key]) for entry in _registries(values) for key in ("password", "auth") if key in entry))
+
+
+def _registries(configs: list[str]) -> list[Object]:
+    try:
+        return [entry for config in configs for entry in json.loads(config)["auths"].values()]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return []
 
 
 def delete(client: Client, environment: str, namespace: str) -> list[str]:

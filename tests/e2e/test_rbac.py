@@ -56,6 +56,8 @@ def test_the_documented_permissions_are_enough(site: Site, cluster_wide: bool) -
     assert "record 1 of" in site.invoke("rollback").stdout
     assert site.invoke("status", "--json").json["workloads"]
     site.invoke("drift")
+    assert "no logs found" in site.invoke("logs", "--component=core").stderr  # the kubelet's words: it was asked
+    assert "nothing locks" in site.invoke("unlock", "--reason=test").stdout
     site.invoke("secrets", "--status")
     assert "release syntho-ui" in site.invoke("undeploy", "--delete-data").stdout
 
