@@ -18,12 +18,14 @@ from syntho_deploy.console import command, confirm, duration, say, show, show_li
 
 if TYPE_CHECKING:
     from syntho_deploy.compile import Compiled, Project
+    from syntho_deploy.environment import Environment
     from syntho_deploy.errors import DeployError
-    from syntho_deploy.helm import Helm
+    from syntho_deploy.several import Answer, Place, Work
     from syntho_deploy.vendor import Vendored
 
 ROOT = Path(__file__).resolve().parent
 ENV = "the environment: a file in envs/ (invoke envs lists them)"
+ENVS = f"{ENV}; several with commas, or all"
 JSON = "print JSON on stdout"
 
 
@@ -59,17 +61,32 @@ def _projects(env: str) -> tuple[list[Project], list[DeployError]]:
 
 def _finish(faults: list[DeployError]) -> None:
     """End with the faults of several environments, and the worst of their exit codes."""
+    from syntho_deploy.several import worst
+
     if faults:
-        raise Exit("\n".join(f"error: {fault}" for fault in faults), max(fault.exit_code for fault in faults))
+        raise Exit("\n".join(f"error: {fault}" for fault in faults), worst(fault.exit_code for fault in faults))
 
 
-def _refuse_dead(project: Project, binary: Helm) -> None:
-    """Refuse an environment whose own overlay has operations without effect; a shared component may have some."""
-    from syntho_deploy import explain
-    from syntho_deploy.errors import raise_all
+def _each(env: str, json: bool, work: Work, yes: str = "", what: str = "") -> None:
+    """Do something for one environment or for several, print what it says, and end with its exit code. what: asks for confirmation first."""
+    from syntho_deploy import several
 
-    errors, _ = explain.dead(project, binary)
-    raise_all(errors)
+    def confirmed(environments: list[Environment]) -> None:
+        if what:
+            confirm({environment.name: environment.protected for environment in environments}, yes, what)
+
+    code, error = several.run(ROOT, env, json, work, confirmed)
+    if code:
+        raise Exit(f"error: {error}" if error else None, code)
+
+
+def _single(env: str, option: str) -> None:
+    """Refuse an option that makes sense for one environment only."""
+    from syntho_deploy.environment import chosen
+    from syntho_deploy.errors import InputError
+
+    if len(names := chosen(ROOT, env)) > 1:
+        raise InputError(f"{option} is for one environment, and --env names {len(names)}", todo="run it once for each")
 
 
 @task(
@@ -158,7 +175,7 @@ def new_env(
 
 @task(
     help={
-        "env": f"{ENV}; several with commas, or all",
+        "env": ENVS,
         "chart": "only this chart",
         "stage": "operations, values, rendered or compiled",
         "output": "write into this folder instead of stdout",
@@ -245,63 +262,55 @@ def cluster(c: Context, env: str = "local", create: bool = False, delete: bool =
         print(table([(str(key), str(value)) for key, value in found.items()]))
 
 
-@task(help={"env": ENV, "out": "write the plan into this file, for deploy --plan", "json": JSON})
+@task(help={"env": ENVS, "out": "write the plan into this file, for deploy --plan", "json": JSON})
 @command
 def plan(c: Context, env: str, out: str = "", json: bool = False) -> None:
     """Show what deploy would change on the cluster, object by object; write nothing. Exit 0: nothing, 2: changes, 4: refused."""
-    from syntho_deploy import documents, explain, helm, process
+    from syntho_deploy import documents, explain, process
     from syntho_deploy import plan as planning
-    from syntho_deploy.cluster.preflight import connect
+    from syntho_deploy.several import Answer
 
-    project = _project(env)
-    binary = helm.find(say)
-    with process.writes_forbidden():
-        client = connect(project.environment, say)
-        compiled = project.compile(binary)
-        _refuse_dead(project, binary)
-        found = planning.make(client, compiled)
-        planning.add_origins(found, lambda of, path: explain.sources_of(project, binary, of, path))
+    def one(place: Place) -> Answer:
+        with process.writes_forbidden():
+            client = place.client()
+            found = planning.make(client, place.strict())
+            planning.add_origins(found, lambda of, path: explain.sources_of(place.project, place.helm, of, path))
+        if out:
+            documents.write(Path(out), documents.canonical(planning.as_json(found)) + "\n")
+        refused = "deploy would refuse this; see the lines marked x" if found.blocked else ""
+        return Answer(planning.text(found), planning.as_json(found), planning.counted(found), 4 if refused else 2 if found else 0, refused)
+
     if out:
-        documents.write(Path(out), documents.canonical(planning.as_json(found)) + "\n")
-    if json:
-        show(planning.as_json(found))
-    else:
-        print(planning.text(found))
-    if found.blocked:
-        raise Exit("error: deploy would refuse this; see the lines marked x", 4)
-    if found:
-        raise Exit(code=2)
+        _single(env, "--out")
+    _each(env, json, one)
 
 
-@task(help={"env": ENV, "status": "only show each secret", "adopt": "take over the values that run now", "json": JSON})
+@task(help={"env": ENVS, "status": "only show each secret", "adopt": "take over the values that run now", "json": JSON})
 @command
 def secrets(c: Context, env: str, status: bool = False, adopt: bool = False, json: bool = False) -> None:
     """Create the Secrets that are missing, and nothing else; no value is shown. Existing values are never changed."""
     from dataclasses import asdict
 
-    from syntho_deploy import helm, release
-    from syntho_deploy.cluster.preflight import connect
+    from syntho_deploy import release
     from syntho_deploy.errors import InputError
     from syntho_deploy.secrets import manage
-    from syntho_deploy.steps import Steps
+    from syntho_deploy.several import Answer
 
     if status and adopt:
         raise InputError("choose one of --status and --adopt")
-    project = _project(env)
-    compiled = project.compile(helm.find(say))
-    client = connect(project.environment, say)
-    if not status:
-        written = release.make_secrets(client, compiled, Steps(), adopt)
-        say("\n".join(f"written: {name}" for name in written) or "nothing is missing")
-    found = manage.states(client, compiled)
-    if json:
-        show([asdict(one) for one in found])
-    else:
-        rows = [(s.name, s.source, "yes" if s.exists else "NO", s.created, str(s.generation), s.same, ", ".join(s.used_by)) for s in found]
-        print(table([("SECRET", "SOURCE", "EXISTS", "SINCE", "GENERATION", "AS THE SOURCE", "USED BY"), *rows]))
+
+    def one(place: Place) -> Answer:
+        compiled, client = place.compile(), place.client()
+        if not status:
+            written = release.make_secrets(client, compiled, place.steps, adopt)
+            place.steps.say("\n".join(f"written: {name}" for name in written) or "nothing is missing")
+        found = manage.states(client, compiled)
+        return Answer(manage.text(found), [asdict(one) for one in found], f"{sum(one.exists for one in found)} of {len(found)} are there")
+
+    _each(env, json, one)
 
 
-@task(help={"env": ENV, "timeout": "for all of it: 90s, 15m, 1h", "yes": "the environment's name, to confirm a protected one",
+@task(help={"env": ENVS, "timeout": "for all of it: 90s, 15m, 1h", "yes": "the names of protected environments, to confirm them",
             "plan": "deploy only what this plan file says (invoke plan --out)", "force-conflicts": "take fields that other tools own",
             "stay": "when it does not get healthy, leave it so instead of going back", "reason": "kept in the history"})  # fmt: skip
 @command
@@ -316,30 +325,34 @@ def deploy(
     reason: str = "deploy",
 ) -> None:
     """Install or upgrade both charts, wait until all is ready, verify and record it. Unhealthy, it goes back to the last good state."""
-    from syntho_deploy import helm, release
+    from syntho_deploy import release
     from syntho_deploy.cluster import record
-    from syntho_deploy.cluster.preflight import connect
-    from syntho_deploy.steps import Steps
+    from syntho_deploy.several import Answer
 
-    seconds, steps = duration(timeout), Steps()
-    project = _project(env)
-    confirm(env, project.environment.protected, yes, "deploy to")
-    binary = helm.find(steps.say)
-    with steps.step("compile") as step:
-        compiled = project.compile(binary)
-        _refuse_dead(project, binary)
-        step.result = ", ".join(f"{chart.name} {chart.version}" for chart in compiled.charts.values())
-    with steps.step("cluster") as step:
-        client = connect(project.environment, steps.say, create=True)
-        step.result = client.access.what
+    seconds = duration(timeout)
 
-    def last_good() -> Compiled | None:
-        found = record.records(client, env, project.environment.target.namespace)
-        return record.restored(project, found[-1]) if found and not stay else None
+    def one(place: Place) -> Answer:
+        steps, environment = place.steps, place.environment
+        binary = place.helm
+        with steps.step("compile") as step:
+            compiled = place.strict()
+            step.result = ", ".join(f"{chart.name} {chart.version}" for chart in compiled.charts.values())
+        with steps.step("cluster") as step:
+            client = place.client(create=True)
+            step.result = client.access.what
 
-    way = release.Way(binary, seconds, Path(plan) if plan else None, force_conflicts, reason)
-    outcome = release.deploy(client, compiled, steps, way, last_good)
-    print(f"{env}: {'deployed and verified' if outcome else 'nothing to do, everything runs as compiled'} ({steps.seconds:.1f} s)")
+        def last_good() -> Compiled | None:
+            found = record.records(client, environment.name, environment.target.namespace)
+            return record.restored(place.project, found[-1]) if found and not stay else None
+
+        way = release.Way(binary, seconds, Path(plan) if plan else None, force_conflicts, reason)
+        outcome = release.deploy(client, compiled, steps, way, last_good)
+        done = f"{'deployed and verified' if outcome else 'nothing to do, everything runs as compiled'} ({steps.seconds:.1f} s)"
+        return Answer(f"{environment.name}: {done}", line=done)
+
+    if plan:
+        _single(env, "--plan")
+    _each(env, False, one, yes, "deploy to")
 
 
 @task(help={"env": ENV, "to": "the number of a record (invoke history); else the last state that differs", "timeout": "90s, 15m, 1h",
@@ -361,7 +374,7 @@ def rollback(c: Context, env: str, to: int = 0, timeout: str = "15m", yes: str =
     if dry_run:
         print(planning.text(planning.make(client, compiled)))
         return
-    confirm(env, project.environment.protected, yes, "roll back")
+    confirm({env: project.environment.protected}, yes, "roll back")
     way = release.Way(helm.find(steps.say), seconds, reason=f"rollback to record {chosen.number}")
     outcome = release.deploy(client, compiled, steps, way)
     state = "deployed again and verified" if outcome else "is what runs, nothing to do"
@@ -384,7 +397,7 @@ def history(c: Context, env: str, json: bool = False) -> None:
         print(table([("NUMBER", "WHEN", "WHO", "REASON", "RELEASES"), *rows]))
 
 
-@task(help={"env": ENV, "json": JSON})
+@task(help={"env": ENVS, "json": JSON})
 @command
 def drift(c: Context, env: str, json: bool = False) -> None:
     """Compare the cluster with the state that was deployed last: what was changed, by whom and when. Exit 2 when anything was."""
@@ -393,50 +406,48 @@ def drift(c: Context, env: str, json: bool = False) -> None:
     from syntho_deploy import drift as drifting
     from syntho_deploy import process
     from syntho_deploy.cluster import record
-    from syntho_deploy.cluster.preflight import connect
+    from syntho_deploy.several import Answer
 
-    project = _project(env)
-    with process.writes_forbidden():
-        client = connect(project.environment, say)
-        last = record.last(client, project)
-        found = drifting.drift(client, record.restored(project, last))
-    if json:
-        show([asdict(item) for item in found])
-    else:
-        print(drifting.text(found) or f"{env}: the cluster is as record {last.number} of {last.when} left it")
-    if found:
-        raise Exit(code=2)
+    def one(place: Place) -> Answer:
+        with process.writes_forbidden():
+            client = place.client()
+            last = record.last(client, place.project)
+            found = drifting.drift(client, record.restored(place.project, last))
+        same = f"the cluster is as record {last.number} of {last.when} left it"
+        text = drifting.text(found) or f"{place.environment.name}: {same}"
+        return Answer(text, [asdict(item) for item in found], f"{len(found)} differences" if found else same, 2 if found else 0)
+
+    _each(env, json, one)
 
 
-@task(help={"env": ENV, "json": JSON})
+@task(help={"env": ENVS, "json": JSON})
 @command
 def verify(c: Context, env: str, json: bool = False) -> None:
     """Check that what runs is what is compiled: objects, images, readiness, volumes, Secrets, Ray's pods. Exit 5 if not."""
-    _status(env, json, only_faults=True)
+    from syntho_deploy import status
+    from syntho_deploy.several import Answer
+
+    def one(place: Place) -> Answer:
+        found = status.status(place.client(), place.compile())
+        stale = [f"release {one['name']}: {one['status']}, not as compiled" for one in found["releases"] if not one["current"]]
+        text = "\n".join([*found["faults"], *stale]) or f"{place.environment.name}: everything runs as compiled"
+        return Answer(text, found, status.line(found), 0 if found["healthy"] else 5)
+
+    _each(env, json, one)
 
 
-@task(help={"env": ENV, "json": JSON})
+@task(help={"env": ENVS, "json": JSON})
 @command
 def status(c: Context, env: str, json: bool = False) -> None:
     """Show the releases and workloads of an environment, and why something is not ready."""
-    _status(env, json, only_faults=False)
+    from syntho_deploy import status as states
+    from syntho_deploy.several import Answer
 
+    def one(place: Place) -> Answer:
+        found = states.status(place.client(), place.compile())
+        return Answer(states.text(found), found, states.line(found))
 
-def _status(env: str, json: bool, only_faults: bool) -> None:
-    from syntho_deploy import helm, status
-    from syntho_deploy.cluster.preflight import connect
-
-    project = _project(env)
-    client = connect(project.environment, say)
-    found = status.status(client, project.compile(helm.find(say)))
-    if json:
-        show(found)
-    elif only_faults:
-        print("\n".join(found["faults"]) or f"{env}: everything runs as compiled")
-    else:
-        print(status.text(found))
-    if only_faults and (found["faults"] or not found["healthy"]):
-        raise Exit(code=5)
+    _each(env, json, one)
 
 
 @task(
@@ -480,7 +491,7 @@ def unlock(c: Context, env: str, reason: str = "", yes: str = "", json: bool = F
     namespace, names = project.environment.target.namespace, [release.name for release in project.roles.releases]
     client, done = connect(project.environment, say), []
     if reason:
-        confirm(env, project.environment.protected, yes, "unlock")
+        confirm({env: project.environment.protected}, yes, "unlock")
         done = unlocking.unlock(client, namespace, names, reason, say)
     found = unlocking.locks(client, namespace, names)
     if json:
@@ -506,7 +517,7 @@ def undeploy(c: Context, env: str, delete_data: bool = False, timeout: str = "10
 
     seconds, steps = duration(timeout), Steps()
     project = _project(env)
-    confirm(env, project.environment.protected, yes, "undeploy")
+    confirm({env: project.environment.protected}, yes, "undeploy")
     binary = helm.find(steps.say)
     client = connect(project.environment, steps.say)
     removed = release.undeploy(client, project.compile(binary), binary, steps, seconds, delete_data)

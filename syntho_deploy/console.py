@@ -6,7 +6,7 @@ import json
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -99,17 +99,18 @@ def duration(text: str) -> float:
     return float(match[1]) * UNITS[match[2]]
 
 
-def confirm(environment: str, protected: bool, yes: str, what: str) -> None:
-    """For a protected environment: have its name typed, or given as `--yes=<name>`; without a terminal never ask.
+def confirm(protected: Mapping[str, bool], yes: str, what: str) -> None:
+    """For each protected environment: have its name typed, or given in `--yes=<name>,<name>`; without a terminal never ask.
 
-    Raises `PreflightError` when it is not confirmed.
+    protected: of each environment by its name, is it? Raises `PreflightError` when one is not confirmed.
     """
-    if not protected or yes == environment:
-        return
-    if yes:
-        raise PreflightError(f"--yes={yes} names another environment than {environment}")
-    if not sys.stdin.isatty():
-        raise PreflightError(f"{environment} is protected", todo=f"to {what} it without a terminal: --yes={environment}")
-    print(f"{environment} is protected. Type its name to {what} it: ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip() != environment:
-        raise PreflightError("not confirmed; nothing was changed")
+    asked = [name for name, needed in protected.items() if needed]
+    given = [name.strip() for name in yes.split(",") if name.strip()]
+    if asked and (others := [name for name in given if name not in protected]):
+        raise PreflightError(f"--yes={','.join(others)} names another environment than {', '.join(protected)}")
+    for name in [name for name in asked if name not in given]:
+        if given or not sys.stdin.isatty():
+            raise PreflightError(f"{name} is protected", todo=f"to {what} it without a terminal: --yes={','.join(asked)}")
+        print(f"{name} is protected. Type its name to {what} it: ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip() != name:
+            raise PreflightError("not confirmed; nothing was changed")

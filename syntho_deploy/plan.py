@@ -262,12 +262,16 @@ def text(plan: Plan) -> str:
         lines += [f"    {conflict.field}: owned by {conflict.owner}" for conflict in item.conflicts]
         if item.pods:
             lines.append(f"    restarts: {', '.join(item.pods)}")
-    counts = {action: sum(item.action == action for item in plan.objects) for action in (*SIGNS, UNCHANGED)}
-    summary = ", ".join(f"{count} {action}" for action, count in counts.items() if count)
     releases = ", ".join(f"{name} to {version}" for name, version in plan.releases.items())
     return "\n".join(
-        [*lines, f"{plan.environment}: {summary}", *([f"releases to write: {releases}"] if releases else ["nothing to do"] if not plan else [])]
+        [*lines, f"{plan.environment}: {counted(plan)}", *([f"releases to write: {releases}"] if releases else ["nothing to do"] if not plan else [])]
     )
+
+
+def counted(plan: Plan) -> str:
+    """How many objects each action is for, on one line."""
+    counts = {action: sum(item.action == action for item in plan.objects) for action in (*SIGNS, UNCHANGED)}
+    return ", ".join(f"{count} {action}" for action, count in counts.items() if count)
 
 
 def shown(value: Any) -> str:

@@ -128,6 +128,12 @@ def terminate_all() -> None:
     _terminate(children)
 
 
+def stop_if_interrupted() -> None:
+    """Raise `KeyboardInterrupt` once this run was interrupted: of itself it reaches the main thread only."""
+    if _stopping.is_set():
+        raise KeyboardInterrupt
+
+
 def _terminate(children: Sequence[subprocess.Popen[str]]) -> None:
     for child in children:
         _signal(child, signal.SIGTERM)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from syntho_deploy import plan as planning
-from syntho_deploy import verify
+from syntho_deploy import process, verify
 from syntho_deploy.cluster import crds, readiness, record
 from syntho_deploy.cluster.client import MANAGER, ApiError, Client
 from syntho_deploy.cluster.lease import Lease
@@ -66,6 +66,7 @@ def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good
         try:
             _bring(client, compiled, steps, way, lease, outcome)
         except DeployError as failed:
+            process.stop_if_interrupted()
             if isinstance(failed, LockedError) or not (outcome.began or isinstance(failed, NotHealthyError)):
                 raise
             error = failed if isinstance(failed, NotHealthyError) else NotHealthyError(f"it failed half-way: {failed.what}", todo=failed.todo)
@@ -251,6 +252,7 @@ def _until_ready(client: Client, compiled: Compiled, view: View, step: Step, dea
     clusters = [item for item in items if item["kind"] == "RayCluster"]
     deleted: dict[str, str] = {}
     while True:
+        process.stop_if_interrupted()
         lease.check()
         live = view.live()
         for pod in [pod for item in clusters for pod in readiness.stale_ray_pods(item, live)]:
@@ -353,6 +355,7 @@ def _await_gone(client: Client, namespace: str, names: list[tuple[str, str, str]
     kinds = {(version, kind) for version, kind, _ in names} | {("v1", "Pod")}
     with View(client, namespace, sorted(kinds)) as view:
         while True:
+            process.stop_if_interrupted()
             live = view.live()
             left = [f"{kind}/{name}" for _, kind, name in names if live.get(kind, name)]
             if not left:

@@ -48,3 +48,8 @@ def text(found: dict[str, Any]) -> str:
     state = "healthy" if found["healthy"] else "NOT healthy"
     head = f"{found['environment']} in namespace {found['namespace']} of the cluster {found['cluster']}: {state}"
     return "\n".join([head, "", table([("RELEASE", "STATUS", "VERSION", ""), *releases]), "", table([("OBJECT", "STATE"), *workloads]), *faults])
+
+
+def line(found: dict[str, Any]) -> str:
+    """A status on one line."""
+    return "healthy" if found["healthy"] else f"NOT healthy, {len(found['faults'])} faults" if found["faults"] else "NOT as compiled"

@@ -88,6 +88,24 @@ class Steps:
         return time.monotonic() - self._started
 
 
+class Part(Steps):
+    """The steps of one environment among several: on the same screen, each line with the environment's name before it."""
+
+    def __init__(self, whole: Steps, label: str) -> None:
+        super().__init__()
+        self._whole, self._label = whole, label
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Step]:
+        """As of the whole, under this label."""
+        with self._whole.step(f"{self._label}: {name}") as step:
+            yield step
+
+    def say(self, text: str) -> None:
+        """Each line with the label."""
+        self._whole.say("\n".join(f"{self._label}: {line}" for line in text.splitlines()))
+
+
 class Step:
     """A running step. `result` is printed beside its time at the end."""
 

@@ -63,6 +63,7 @@ class Client:
             raise PreflightError(what, todo="contexts there are: kubectl config get-contexts -o name") from None
         self._resources: dict[str, dict[str, tuple[str, bool]]] = {}
         self._lock = threading.Lock()
+        self.once = threading.Lock()  # held by what is done once for the whole cluster, though several environments ask for it
 
     def request(
         self, method: str, path: str, body: Json | str = None, query: dict[str, str] | None = None,

@@ -55,9 +55,11 @@ def due(client: Client, files: list[Path], manage: bool) -> dict[str, Path]:
 
 
 def apply(client: Client, files: dict[str, Path]) -> None:
-    """Write these CRDs side by side, and return when all are served."""
-    with ThreadPoolExecutor(max(1, len(files))) as pool:
-        list(pool.map(lambda name: _apply(client, name, files[name]), files))
+    """Write these CRDs side by side, and return when all are served. What another environment of this run has written is left."""
+    with client.once, ThreadPoolExecutor(max(1, len(files))) as pool:
+        there = pool.map(lambda name: _is_applied(client, name, files[name]), files)
+        left = [name for name, applied in zip(files, there, strict=True) if not applied]
+        list(pool.map(lambda name: _apply(client, name, files[name]), left))
         list(pool.map(lambda name: _established(client, name), files))
 
 
@@ -81,6 +83,10 @@ def _due(client: Client, file: Path, manage: bool) -> tuple[str, Path]:
     if live is not None:
         _keeps_versions(client, name, file)
     return name, file
+
+
+def _is_applied(client: Client, name: str, file: Path) -> bool:
+    return ((_metadata(client, name, True) or {}).get("annotations") or {}).get(DIGEST) == sha256(file.read_bytes())
 
 
 def _apply(client: Client, name: str, file: Path) -> None:

@@ -9,13 +9,15 @@ from syntho_deploy.environment import Environment
 from syntho_deploy.errors import PreflightError
 
 
-def connect(environment: Environment, say: Callable[[str], None], create: bool = False) -> Client:
+def connect(
+    environment: Environment, say: Callable[[str], None], create: bool = False, client_of: Callable[[Access], Client] = Client
+) -> Client:  # fmt: skip
     """A client of the environment's cluster, whose identity was checked.
 
-    create: make the local cluster when it does not run. Raises `PreflightError`: no such context, unreachable, credentials
-    refused, another cluster than `cluster.uid` names.
+    create: make the local cluster when it does not run. client_of: gives the client, which several environments may share.
+    Raises `PreflightError`: no such context, unreachable, credentials refused, another cluster than `cluster.uid` names.
     """
-    client = Client(_access(environment, say, create))
+    client = client_of(_access(environment, say, create))
     uid = environment.target.uid
     if uid:
         found = (client.get("v1", "Namespace", "", "kube-system") or {}).get("metadata", {}).get("uid", "")

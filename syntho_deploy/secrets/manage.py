@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from syntho_deploy.cluster.client import Client, Object
 from syntho_deploy.compile import Compiled
+from syntho_deploy.console import table
 from syntho_deploy.environment import SecretSpec
 from syntho_deploy.errors import DeployError, PreflightError
 from syntho_deploy.redact import register
@@ -56,6 +57,12 @@ def states(client: Client, compiled: Compiled) -> list[State]:
         same = _same(client, compiled, spec, here, key)
         found.append(State(spec.name, spec.source, exists, store.created(here, key), spec.generation, tuple(used), same))
     return found
+
+
+def text(found: list[State]) -> str:
+    """The states as a table."""
+    rows = [(s.name, s.source, "yes" if s.exists else "NO", s.created, str(s.generation), s.same, ", ".join(s.used_by)) for s in found]
+    return table([("SECRET", "SOURCE", "EXISTS", "SINCE", "GENERATION", "AS THE SOURCE", "USED BY"), *rows])
 
 
 def _place(compiled: Compiled, spec: SecretSpec) -> tuple[str, str]:
