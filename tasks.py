@@ -262,15 +262,27 @@ def cluster(c: Context, env: str = "local", create: bool = False, delete: bool =
         print(table([(str(key), str(value)) for key, value in found.items()]))
 
 
-@task(help={"env": ENVS, "out": "write the plan into this file, for deploy --plan", "json": JSON})
+@task(
+    help={
+        "env": ENVS,
+        "out": "write the plan into this file, for deploy --plan",
+        "offline": "ask no cluster: show what differs from the charts' own defaults, and why",
+        "json": JSON,
+    }
+)
 @command
-def plan(c: Context, env: str, out: str = "", json: bool = False) -> None:
+def plan(c: Context, env: str, out: str = "", offline: bool = False, json: bool = False) -> None:
     """Show what deploy would change on the cluster, object by object; write nothing. Exit 0: nothing, 2: changes, 4: refused."""
     from syntho_deploy import documents, explain, process
+    from syntho_deploy import offline as without
     from syntho_deploy import plan as planning
+    from syntho_deploy.errors import InputError
     from syntho_deploy.several import Answer
 
     def one(place: Place) -> Answer:
+        if offline:
+            differences = without.differences(place.strict(), place.project, place.helm)
+            return Answer(without.text(differences), without.as_json(differences), without.counted(differences))
         with process.writes_forbidden():
             client = place.client()
             found = planning.make(client, place.strict())
@@ -280,6 +292,8 @@ def plan(c: Context, env: str, out: str = "", json: bool = False) -> None:
         refused = "deploy would refuse this; see the lines marked x" if found.blocked else ""
         return Answer(planning.text(found), planning.as_json(found), planning.counted(found), 4 if refused else 2 if found else 0, refused)
 
+    if out and offline:
+        raise InputError("--out needs a cluster: a plan file says what deploy does to it", todo="leave out --offline")
     if out:
         _single(env, "--out")
     _each(env, json, one)
@@ -436,17 +450,22 @@ def verify(c: Context, env: str, json: bool = False) -> None:
     _each(env, json, one)
 
 
-@task(help={"env": ENVS, "json": JSON})
+@task(help={"env": ENVS, "watch": "go on until Ctrl-C: show it again whenever it changes", "json": f"{JSON}; with --watch a document a line"})
 @command
-def status(c: Context, env: str, json: bool = False) -> None:
+def status(c: Context, env: str, watch: bool = False, json: bool = False) -> None:
     """Show the releases and workloads of an environment, and why something is not ready."""
     from syntho_deploy import status as states
     from syntho_deploy.several import Answer
 
     def one(place: Place) -> Answer:
+        if watch:
+            with until_interrupted():
+                states.follow(place.client(), place.compile(), json)
         found = states.status(place.client(), place.compile())
         return Answer(states.text(found), found, states.line(found))
 
+    if watch:
+        _single(env, "--watch")
     _each(env, json, one)
 
 

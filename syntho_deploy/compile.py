@@ -316,6 +316,10 @@ class Project:
         with ThreadPoolExecutor(len(values)) as pool:
             return dict(zip(values, pool.map(lambda chart: self._render(helm, chart, values[chart]), values), strict=True))
 
+    def render_defaults(self, helm: Helm) -> dict[str, str]:
+        """What helm prints for each chart with the chart's own values, for this environment's releases and namespace."""
+        return {name: self._render(helm, name, documents.load_chart(folder / "values.yaml")) for name, folder in self.vendored.charts.items()}
+
     def _render(self, helm: Helm, chart: str, values: Json) -> str:
         release, target = self.roles.release_of(chart).name, self.environment.target
         parts: tuple[str, ...] = (

@@ -75,6 +75,20 @@ def show_line(value: Any) -> None:
 
 
 @contextmanager
+def redrawn() -> Iterator[Callable[[str], None] | None]:
+    """On a terminal, a function that shows a text in the place of the one before; elsewhere None."""
+    if not sys.stdout.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=Console(), auto_refresh=False, vertical_overflow="crop") as screen:
+        yield lambda text: screen.update(Text(redact(text)), refresh=True)
+
+
+@contextmanager
 def until_interrupted(endless: bool = True) -> Iterator[None]:
     """For a command that has no other end than Ctrl-C: nothing was begun that could be run again."""
     try:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from syntho_deploy import verify
 from syntho_deploy.cluster import readiness
 from syntho_deploy.cluster.client import Client
+from syntho_deploy.cluster.readiness import Live
 from syntho_deploy.cluster.releases import stored
+from syntho_deploy.cluster.watch import View
 from syntho_deploy.compile import Compiled
-from syntho_deploy.console import table
+from syntho_deploy.console import redrawn, show_line, table
+from syntho_deploy.redact import redact
+
+BURST_SECONDS = 0.2  # what moves together is shown together
+HOUR = 3600.0
 
 
-def status(client: Client, compiled: Compiled) -> dict[str, Any]:
-    """The releases and workloads of an environment beside what is compiled.
+def status(client: Client, compiled: Compiled, seen: Live | None = None) -> dict[str, Any]:
+    """The releases and workloads of an environment beside what is compiled. seen: what is in the namespace, else it is asked for.
 
     {"environment", "namespace", "cluster", "healthy", "releases": [{"name", "chart", "version", "status", "revision", "updated",
     "current"}], "workloads": [{"kind", "name", "ready", "reason"}], "faults": [text]}; a release that is not there has status "absent".
@@ -26,7 +35,7 @@ def status(client: Client, compiled: Compiled) -> dict[str, Any]:
         current = release is not None and release.version == chart.version and release.status == "deployed"
         known = {key: getattr(release, key) for key in ("chart", "version", "status", "revision", "updated")} if release else {"status": "absent"}
         releases.append({"name": chart.release.name, **known, "current": current})
-    live = verify.look(client, compiled)
+    live = seen or verify.look(client, compiled)
     workloads = []
     for item in compiled.objects:
         if item["kind"] in readiness.RULES:
@@ -48,6 +57,50 @@ def text(found: dict[str, Any]) -> str:
     state = "healthy" if found["healthy"] else "NOT healthy"
     head = f"{found['environment']} in namespace {found['namespace']} of the cluster {found['cluster']}: {state}"
     return "\n".join([head, "", table([("RELEASE", "STATUS", "VERSION", ""), *releases]), "", table([("OBJECT", "STATE"), *workloads]), *faults])
+
+
+def follow(client: Client, compiled: Compiled, json: bool) -> None:
+    """Print the status, and again whenever it has changed, until interrupted: in place on a terminal, else a line for each change;
+    as JSON, a document on each line."""
+    before: dict[str, Any] = {}
+    with redrawn() as redraw:
+        for found in _changing(client, compiled):
+            if json:
+                show_line(found)
+            elif redraw:
+                redraw(text(found))
+            elif before:
+                print("\n".join(redact(f"{datetime.now(UTC):%H:%M:%SZ} {change}") for change in changes(before, found)), flush=True)
+            else:
+                print(redact(text(found)), flush=True)
+            before = found
+
+
+def _changing(client: Client, compiled: Compiled) -> Iterator[dict[str, Any]]:
+    """The status, each time that it differs from the last one; without end."""
+    last: dict[str, Any] = {}
+    with View(client, compiled.environment.target.namespace, sorted({*verify.kinds(compiled), ("v1", "Secret")})) as view:
+        while True:
+            found = status(client, compiled, view.live())
+            if found != last:
+                yield found
+            last = found
+            view.wait(HOUR)
+            threading.Event().wait(BURST_SECONDS)
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What differs between two statuses, a line each."""
+    old, new = _rows(before), _rows(after)
+    found = [f"{name}: {state}" for name, state in new.items() if old.get(name) != state]
+    return found + [f"no longer: {name}" for name in old if name not in new]
+
+
+def _rows(found: dict[str, Any]) -> dict[str, str]:
+    rows = {f"release {one['name']}": f"{one['status']} {one.get('version', '')}".strip() for one in found["releases"]}
+    rows |= {f"{one['kind']}/{one['name']}": one["reason"] or "ready" for one in found["workloads"]}
+    rows |= {fault: "fault" for fault in found["faults"] if fault.partition(":")[0] not in rows}
+    return {**rows, found["environment"]: line(found)}
 
 
 def line(found: dict[str, Any]) -> str:

@@ -12,8 +12,12 @@ from syntho_deploy.secrets.sentinels import label
 
 def look(client: Client, compiled: Compiled) -> Live:
     """What is in the namespace now, of the kinds that the compiled charts have."""
-    kinds = {(item["apiVersion"], item["kind"]) for item in compiled.objects} | {("v1", "Pod"), ("v1", "Service")}
-    return watch.snapshot(client, compiled.environment.target.namespace, sorted(kinds))
+    return watch.snapshot(client, compiled.environment.target.namespace, sorted(kinds(compiled)))
+
+
+def kinds(compiled: Compiled) -> set[tuple[str, str]]:
+    """The (apiVersion, kind) pairs that `faults` looks at."""
+    return {(item["apiVersion"], item["kind"]) for item in compiled.objects} | {("v1", "Pod"), ("v1", "Service")}
 
 
 def faults(client: Client, compiled: Compiled, live: Live) -> list[str]:

@@ -24,12 +24,14 @@ OURS = "python"  # in the User-Agent of the kubernetes package; helm says anothe
 
 class FlakyProxy:
     """Fails the first `times` of our requests that `chosen(method, path)` picks, each path by itself: with a status, after the
-    request was passed on or before it, or by a reset (status 0). `seen` counts the requests by method and path."""
+    request was passed on or before it, or by a reset (status 0). `seen` counts all requests by
+    method and path, `ours` those that do not come from helm."""
 
     def __init__(self, cluster: Cluster, status: int, times: int, chosen: Callable[[str, str], bool], passed_on: bool = False) -> None:
         self.cluster, self.status, self.times, self.chosen, self.passed_on = cluster, status, times, chosen, passed_on
         self.failed: Counter[tuple[str, str]] = Counter()
         self.seen: Counter[tuple[str, str]] = Counter()
+        self.ours: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
         proxy = self
 
@@ -67,8 +69,9 @@ class FlakyProxy:
         key = (request.command, urlsplit(request.path).path)
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0)) or None
         with self._lock:
-            ours = OURS in request.headers.get("User-Agent", "") and self.chosen(*key)
-            fails = ours and self.failed[key] < self.times
+            ours = OURS in request.headers.get("User-Agent", "")
+            fails = ours and self.chosen(*key) and self.failed[key] < self.times
+            self.ours[key] += ours
             if fails:
                 self.failed[key] += 1
             self.seen[key] += 1
