@@ -123,7 +123,7 @@ def run(root: Path, env: str, json: bool, work: Work, confirm: Callable[[list[En
     if json:
         show([{"environment": name, "code": one.code, "error": redact(one.error), "result": one.data} for name, one in answers.items()])
     else:
-        rows = [(name, str(one.code), one.line or one.error.splitlines()[0] if one.line or one.error else "") for name, one in answers.items()]
+        rows = [(name, str(one.code), one.line) for name, one in answers.items()]
         print(redact(table([("ENVIRONMENT", "EXIT", "RESULT"), *rows])))
     return worst(answer.code for answer in answers.values()), ""
 
@@ -178,7 +178,9 @@ def _answer(work: Work, place: Place) -> Answer:
         process.stop_if_interrupted()
         return _failed(error)
     except Exception:  # a fault of ours; the other environments go on
-        return Answer("", code=1, error=f"{traceback.format_exc()}\nthis is a fault of syntho-deploy, please report it")
+        return Answer(
+            "", line="failed: a fault of syntho-deploy", code=1, error=f"{traceback.format_exc()}\nthis is a fault of syntho-deploy, please report it"
+        )
 
 
 def _failed(error: DeployError) -> Answer:

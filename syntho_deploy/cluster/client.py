@@ -62,6 +62,7 @@ class Client:
             what = f"the context {access.context!r} of {access.kubeconfig} cannot be used: {error}"
             raise PreflightError(what, todo="contexts there are: kubectl config get-contexts -o name") from None
         self._resources: dict[str, dict[str, tuple[str, bool]]] = {}
+        self._asking: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self.once = threading.Lock()  # held by what is done once for the whole cluster, though several environments ask for it
 
@@ -124,11 +125,12 @@ class Client:
 
     def _resource(self, base: str, kind: str) -> tuple[str, bool]:
         with self._lock:
-            known = self._resources.get(base)
-        if known is None or kind not in known:
-            served = self.request("GET", base)["resources"]
-            known = {item["kind"]: (item["name"], item["namespaced"]) for item in served if "/" not in item["name"]}
-            with self._lock:
+            asking = self._asking.setdefault(base, threading.Lock())
+        with asking:  # who needs the same answer waits for it, instead of asking too
+            known = self._resources.get(base, {})
+            if kind not in known:
+                served = self.request("GET", base)["resources"]
+                known = {item["kind"]: (item["name"], item["namespaced"]) for item in served if "/" not in item["name"]}
                 self._resources[base] = known
         if kind not in known:
             raise ApiError(404, "NotFound", f"it does not serve {kind}", f"GET {base}")
