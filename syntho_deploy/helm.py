@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,9 @@ from syntho_deploy.errors import DeployError, InputError, LockedError, NotHealth
 
 RENDER_TIMEOUT = 60.0
 HISTORY_MAX = 10
+WRITES_AT_ONCE = max(4, os.cpu_count() or 1)  # of several environments; more only make each other, and the API server, slow
+
+_writing = threading.BoundedSemaphore(WRITES_AT_ONCE)
 GO = {"GOGC": "off", "GOMEMLIMIT": "512MiB"}  # a run of helm is over before its garbage is worth collecting
 
 # What helm says (both majors, case-insensitive), the error that it is, and what to do.
@@ -280,7 +284,8 @@ class Helm(NamedTuple):
         self._write(argv, release, namespace, kubeconfig, timeout)
 
     def _write(self, argv: list[str], release: str, namespace: str, kubeconfig: str, timeout: float) -> None:
-        result = process.run(argv, timeout=timeout + 30, env=self.environment(kubeconfig), check=False, writes=True)
+        with _writing:
+            result = process.run(argv, timeout=timeout + 30, env=self.environment(kubeconfig), check=False, writes=True)
         if result.code:
             raise failure(result.stderr, release, namespace)
 

@@ -105,7 +105,7 @@ class Client:
         content = body if body is None or isinstance(body, str) else json.dumps(body)
         try:
             return self._api.rest_client.pool_manager.request(
-                method, url, body=content, headers=headers, timeout=urllib3.Timeout(TIMEOUT[0], silence), preload_content=not streamed
+                method, url, body=content, headers=headers, timeout=urllib3.Timeout(connect=TIMEOUT[0], read=silence), preload_content=not streamed
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             reason = getattr(error, "reason", None) or error

@@ -68,3 +68,13 @@ def test_a_server_that_goes_on_failing_is_told_as_such(site: Site, tmp_path: Pat
         ran = site.invoke("plan", code=1)
         assert "the API server refused GET /version" in ran.stderr
         assert proxy.seen["GET", "/version"] == 6
+
+
+def test_a_silent_stream_may_be_waited_for_without_end_but_an_answer_may_not(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, asked = site.client(), []
+    pool = client._api.rest_client.pool_manager
+    request = pool.request
+    monkeypatch.setattr(pool, "request", lambda *words, **options: asked.append(options["timeout"]) or request(*words, **options))
+    client.request("GET", "/version")
+    list(client.lines("/version", {}, None))
+    assert [(timeout.connect_timeout, timeout.read_timeout) for timeout in asked] == [(5.0, 60.0), (5.0, None)]
