@@ -61,9 +61,9 @@ def _projects(env: str) -> tuple[list[Project], list[DeployError]]:
 
 def _finish(faults: list[DeployError]) -> None:
     """End with the faults of several environments, and the worst of their exit codes."""
-    from syntho_deploy.several import worst
-
     if faults:
+        from syntho_deploy.several import worst
+
         raise Exit("\n".join(f"error: {fault}" for fault in faults), worst(fault.exit_code for fault in faults))
 
 

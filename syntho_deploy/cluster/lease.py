@@ -105,6 +105,8 @@ class Lease:
             if error.status != 409:
                 raise
             live, _ = _get(self._client, self._namespace)
+            if live and live["spec"].get("holderIdentity") == self._holder:  # sent twice, since the first answer was lost
+                return
             raise self._locked(live or {"spec": {}, "metadata": {}}) from None
 
     def _locked(self, live: Object) -> LockedError:
@@ -166,7 +168,8 @@ def take(client: Client, namespace: str, reason: str) -> Seen:
     except ApiError as error:
         if error.status != 409:
             raise
-        raise LockedError("the Lease was renewed or given back just now", todo="run it again") from None
+        if look(client, namespace).state != FREE:
+            raise LockedError("the Lease was renewed or taken just now", todo="run it again") from None
     return before
 
 

@@ -62,6 +62,15 @@ def test_a_record_whose_answer_was_lost_is_written_once(site: Site) -> None:
         assert [found["number"] for found in site.invoke("history", "--json").json] == [1]
 
 
+def test_a_lease_whose_answers_were_lost_is_taken_and_given_back(site: Site) -> None:
+    site.deploy()
+    with FlakyProxy(site.cluster, 0, 1, lambda method, path: method == "PUT" and path.endswith("/leases/syntho-deploy"), passed_on=True) as proxy:
+        _through(site, proxy)
+        assert "nothing to do" in site.invoke("deploy").stdout
+        assert sum(proxy.failed.values()) == 1
+        assert "nothing locks here" in site.invoke("unlock").stdout
+
+
 def test_a_server_that_goes_on_failing_is_told_as_such(site: Site, tmp_path: Path) -> None:
     with FlakyProxy(site.cluster, 503, 1000, lambda method, path: True) as proxy:
         _through(site, proxy)
