@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import functools
 import json
 import os
 import shutil
@@ -33,6 +34,7 @@ CLUSTER = "bench"
 COPIED = ("tasks.py", "syntho_deploy", "envs", "overlays", "vendor", "sandbox", "tools")
 RELEASES = {"ray": "ray-cluster", "syntho-ui": "syntho-ui"}
 FIFTY = 50
+TOGETHER = 10
 REST = 5.0  # seconds that a new cluster is left alone
 UPGRADED = "syntho-ui"
 CRDS = ("rayclusters.ray.io", "rayjobs.ray.io", "rayservices.ray.io")
@@ -344,6 +346,25 @@ def later(bench: Bench) -> Iterator[Row]:
         yield absolute(f"peak memory of {what}", peak, "MB", 100)
 
 
+def together(bench: Bench) -> Iterator[Row]:
+    """A first deploy of several environments by one command, each in a namespace of its own on a new cluster, beside one of them on another."""
+    names = [f"together-{number}" for number in range(TOGETHER)]
+    for name in names:
+        bench.environment(name, name)
+    times: dict[str, list[float]] = {names[0]: [], ",".join(names): []}
+    for number in range(bench.runs + 1):
+        for chosen, found in times.items():
+            bench.renew()
+            shutil.rmtree(bench.root / ".cache", ignore_errors=True)
+            seconds = timed(functools.partial(bench.invoke, "deploy", f"--env={chosen}"))
+            if number:
+                found.append(seconds)
+    one, all_ = (statistics.median(found) for found in times.values())
+    yield Row(f"first deploy of {TOGETHER} environments", f"{all_:.2f} s", "", f"{all_ / one:.2f}x of one", "at most 6x", all_ / one <= 6)
+    bench.renew()
+    yield absolute(f"peak memory of a first deploy of {TOGETHER}", bench.peak("deploy", f"--env={','.join(names)}"), "MB", 120)
+
+
 def shown(rows: list[Row]) -> str:
     """The table, for a terminal."""
     cells = [("", "ours", "helm and kubectl", "ratio", "goal", "")]
@@ -357,7 +378,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="how often each side is measured")
     with prepared(parser.parse_args().runs) as bench:
         print(f"{bench.runs} runs of each side in turns; medians; {os.cpu_count()} cores", flush=True)
-        rows = [*templates(bench), *overlays(bench), first_deploy(bench), upgrade(bench), *later(bench)]
+        rows = [*templates(bench), *overlays(bench), first_deploy(bench), upgrade(bench), *later(bench), *together(bench)]
     print(shown(rows))
 
 
