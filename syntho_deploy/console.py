@@ -96,3 +96,18 @@ def confirm(environment: str, protected: bool, yes: str, what: str) -> None:
     print(f"{environment} is protected. Type its name to {what} it: ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip() != environment:
         raise PreflightError("not confirmed; nothing was changed")
+
+
+def acknowledge(environment: str, given: str, what: str) -> None:
+    """Have a loss that may come accepted: the environment's name typed, or given as `--no-backup=<name>`; without a terminal never ask.
+
+    what: the sentence that is accepted. Raises `PreflightError` when it is not.
+    """
+    if given == environment:
+        return
+    todo = f"give {environment} a before_upgrade, or accept it: --no-backup={environment}"
+    if given or not sys.stdin.isatty():
+        raise PreflightError(what, todo=todo)
+    print(f"{what}. Type {environment} to go on without: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != environment:
+        raise PreflightError("not accepted; nothing was changed", todo=todo)
