@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from invoke.tasks import task
 # invoke keeps Python from writing .pyc files (unless --write-pyc), and compiling our modules takes longer than running them
 sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 
-from syntho_deploy.console import command, confirm, duration, say, show, show_line, table, until_interrupted  # noqa: E402
+from syntho_deploy.console import acknowledge, command, confirm, duration, say, show, show_line, table, until_interrupted  # noqa: E402
 
 if TYPE_CHECKING:
     from syntho_deploy.compile import Compiled, Project
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from syntho_deploy.vendor import Vendored
 
 ROOT = Path(__file__).resolve().parent
+NO_BACKUP = "the environment's name, to replace the pods of a database without a before_upgrade"
 ENV = "the environment: a file in envs/ (invoke envs lists them)"
 ENVS = f"{ENV}; several with commas, or all"
 JSON = "print JSON on stdout"
@@ -326,7 +328,8 @@ def secrets(c: Context, env: str, status: bool = False, adopt: bool = False, jso
 
 @task(help={"env": ENVS, "timeout": "for all of it: 90s, 15m, 1h", "yes": "the names of protected environments, to confirm them",
             "plan": "deploy only what this plan file says (invoke plan --out)", "force-conflicts": "take fields that other tools own",
-            "stay": "when it does not get healthy, leave it so instead of going back", "reason": "kept in the history"})  # fmt: skip
+            "stay": "when it does not get healthy, leave it so instead of going back", "reason": "kept in the history",
+            "no-backup": NO_BACKUP})  # fmt: skip
 @command
 def deploy(
     c: Context,
@@ -337,13 +340,15 @@ def deploy(
     force_conflicts: bool = False,
     stay: bool = False,
     reason: str = "deploy",
+    no_backup: str = "",
 ) -> None:
     """Install or upgrade both charts, wait until all is ready, verify and record it. Unhealthy, it goes back to the last good state."""
     from syntho_deploy import release
     from syntho_deploy.cluster import record
+    from syntho_deploy.environment import chosen
     from syntho_deploy.several import Answer
 
-    seconds = duration(timeout)
+    seconds, alone = duration(timeout), len(chosen(ROOT, env)) == 1
 
     def one(place: Place) -> Answer:
         steps, environment = place.steps, place.environment
@@ -359,7 +364,8 @@ def deploy(
             found = record.records(client, environment.name, environment.target.namespace)
             return record.restored(place.project, found[-1]) if found and not stay else None
 
-        way = release.Way(binary, seconds, Path(plan) if plan else None, force_conflicts, reason)
+        accept = partial(acknowledge, environment.name, no_backup, alone)
+        way = release.Way(binary, seconds, Path(plan) if plan else None, force_conflicts, reason, accept)
         outcome = release.deploy(client, compiled, steps, way, last_good)
         done = f"{'deployed and verified' if outcome else 'nothing to do, everything runs as compiled'} ({steps.seconds:.1f} s)"
         return Answer(f"{environment.name}: {done}", line=done)
@@ -370,9 +376,10 @@ def deploy(
 
 
 @task(help={"env": ENV, "to": "the number of a record (invoke history); else the last state that differs", "timeout": "90s, 15m, 1h",
-            "yes": "the environment's name, to confirm", "dry-run": "only show what it would change"})  # fmt: skip
+            "yes": "the environment's name, to confirm", "dry-run": "only show what it would change",
+            "no-backup": NO_BACKUP})  # fmt: skip
 @command
-def rollback(c: Context, env: str, to: int = 0, timeout: str = "15m", yes: str = "", dry_run: bool = False) -> None:
+def rollback(c: Context, env: str, to: int = 0, timeout: str = "15m", yes: str = "", dry_run: bool = False, no_backup: str = "") -> None:
     """Go back to a state that was deployed and verified before: by the same plan and deploy, not by `helm rollback`."""
     from syntho_deploy import helm, release
     from syntho_deploy import plan as planning
@@ -389,7 +396,8 @@ def rollback(c: Context, env: str, to: int = 0, timeout: str = "15m", yes: str =
         print(planning.text(planning.make(client, compiled)))
         return
     confirm({env: project.environment.protected}, yes, "roll back")
-    way = release.Way(helm.find(steps.say), seconds, reason=f"rollback to record {chosen.number}")
+    reason = f"rollback to record {chosen.number}"
+    way = release.Way(helm.find(steps.say), seconds, reason=reason, accept=partial(acknowledge, env, no_backup, True))
     outcome = release.deploy(client, compiled, steps, way)
     state = "deployed again and verified" if outcome else "is what runs, nothing to do"
     print(f"{env}: record {chosen.number} of {chosen.when} {state} ({steps.seconds:.1f} s)")

@@ -128,3 +128,19 @@ def confirm(protected: Mapping[str, bool], yes: str, what: str) -> None:
         print(f"{name} is protected. Type its name to {what} it: ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip() != name:
             raise PreflightError("not confirmed; nothing was changed")
+
+
+def acknowledge(environment: str, given: str, ask: bool, what: str) -> None:
+    """Have a loss that may come accepted: the environment's name typed, or given in `--no-backup=<name>,<name>`.
+
+    ask: may it be typed? Without a terminal it never is. what: the sentence that is accepted. Raises `PreflightError` when it is not.
+    """
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    if environment in names:
+        return
+    todo = f"give {environment} a before_upgrade, or accept it: --no-backup={environment}"
+    if names or not ask or not sys.stdin.isatty():
+        raise PreflightError(what, todo=todo)
+    print(f"{what}. Type {environment} to go on without: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != environment:
+        raise PreflightError("not accepted; nothing was changed", todo=todo)

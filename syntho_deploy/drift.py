@@ -31,12 +31,12 @@ def drift(client: Client, deployed: Compiled) -> list[Drift]:
     plan = planning.make(client, deployed)
     found: list[Drift] = []
     for item in plan.objects:
-        if item.action == planning.REFUSED:
+        if item.action == planning.REFUSED and not item.changes:
             there = client.get(_version(deployed, item.label), item.kind, deployed.environment.target.namespace, item.name)
             found.append(Drift(item.label, "unclear", now=item.reason) if there else Drift(item.label, "deleted"))
         elif item.action == planning.CREATE:
             found.append(Drift(item.label, "deleted"))
-        elif item.action in (planning.UPDATE, planning.REPLACE, planning.CONFLICT):
+        elif item.action in (planning.UPDATE, planning.REPLACE, planning.CONFLICT, planning.REFUSED):
             live = client.get(_version(deployed, item.label), item.kind, deployed.environment.target.namespace, item.name) or {"metadata": {}}
             for change in item.changes:
                 by, when = _writer(live, change.path)

@@ -7,14 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from syntho_deploy.console import duration
 from syntho_deploy.documents import load
 from syntho_deploy.errors import InputError, Mark, nearest, raise_all
+from syntho_deploy.graces import GRACES
 from syntho_deploy.section import Section
 
 DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 SECRET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 VERSION = re.compile(r"1\.[0-9]{1,3}(\.[0-9]{1,3})?")
 NAME_LIMIT = 40
+DURATION = re.compile(r"[1-9][0-9]{0,4}[smh]")
+WORKLOAD = re.compile(r"(Deployment|StatefulSet)/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 RELEASE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?")  # Helm's limit is 53
 DEFAULT_KUBERNETES = "1.31"
 GENERATORS = ("django", "fernet", "password", "token")
@@ -75,7 +79,10 @@ class SecretSpec:
 
 @dataclass(frozen=True)
 class Environment:
-    """One `envs/<name>.yaml`. `marks` finds the line of a top-level key."""
+    """One `envs/<name>.yaml`. `marks` finds the line of a top-level key.
+
+    before_upgrade: argv lists, run before a database's pod is replaced; graces: seconds that go before those of `GRACES`.
+    """
 
     name: str
     root: Path
@@ -91,6 +98,8 @@ class Environment:
     manage_namespace: bool = True
     protected: bool = False
     marks: dict[str, Mark] = field(default_factory=dict)
+    before_upgrade: tuple[tuple[str, ...], ...] = ()
+    graces: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,8 @@ class Release:
 class Roles:
     """What values mean: `releases`, the name of the Secret that holds an environment's secrets, and derived variables.
 
-    checks: secret to what its value must be (`CHECKS`);
+    checks: secret to what its value must be (`CHECKS`); databases: the workloads (`Kind/name`) on whose volumes only their own major
+    version of the image can work;
     derived: variable name to a template over variables and `${role:<name>}`; values: role name to (chart, pointer).
     """
 
@@ -117,6 +127,7 @@ class Roles:
     derived: dict[str, str]
     values: dict[str, tuple[str, str]]
     marks: dict[str, Mark] = field(default_factory=dict)
+    databases: tuple[str, ...] = ()
 
     def release_of(self, chart: str) -> Release:
         """The release of a chart."""
@@ -180,6 +191,8 @@ def load_environment(root: Path, name: str) -> Environment:
     for key, value in release_names.items():
         if not RELEASE_NAME.fullmatch(value):
             releases.fault(f'"{value}" is no name for a release', key, todo="lower-case letters, digits and dashes, at most 53")
+    before = _commands(top, "before_upgrade")
+    graces = _graces(top.section("grace"))
     variables = top.section("vars").data
     for key, value in variables.items():
         if value is None:
@@ -191,7 +204,29 @@ def load_environment(root: Path, name: str) -> Environment:
         {item: document.mark("components", i) for i, item in enumerate(components)},
         dict(variables), specs, release_names, crds, namespace, protected,
         {key: document.mark(*key.split(".", 1)) for key in [*top.data, *(f"cluster.{key}" for key in cluster.data)]},
+        before, graces,
     )  # fmt: skip
+
+
+def _commands(top: Section, key: str) -> tuple[tuple[str, ...], ...]:
+    """A list of argv lists."""
+    commands = top.get(key, list, [])
+    for index, words in enumerate(commands):
+        if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+            top.fault(f'"{key}" must be a list of commands, each a list of texts', key, index, todo='[["kubectl", "get", "pods"]], without a shell')
+    return tuple(tuple(words) for words in commands if isinstance(words, list))
+
+
+def _graces(section: Section) -> dict[str, float]:
+    found = {}
+    for name in GRACES:
+        if text := section.get(name, str, ""):
+            if DURATION.fullmatch(text):
+                found[name] = duration(text)
+            else:
+                section.fault(f'"{text}" is no duration', name, todo="write 90s, 15m or 1h")
+    section.done()
+    return found
 
 
 def _target(cluster: Section) -> Target:
@@ -291,8 +326,12 @@ def load_roles(root: Path, overlays: tuple[str, ...], environment: Environment) 
     for key, kind in kinds.items():
         if kind not in CHECKS:
             checks.fault(f'"{kind}" is no check{nearest(kind, CHECKS)}', key, todo=f"one of {', '.join(CHECKS)}")
+    databases = top.texts("databases")
+    for index, workload in enumerate(databases):
+        if not WORKLOAD.fullmatch(workload):
+            top.fault(f'"{workload}" is no workload', "databases", index, todo="Deployment/name or StatefulSet/name")
     top.done()
     raise_all(errors)
     marks = {f"derived.{key}": document.mark("derived", key) for key in templates} | {"secret": document.mark("secret")}
     marks |= {f"values.{key}": document.mark("values", key) for key in values}
-    return Roles(file, tuple(releases), secret, kinds, templates, values, marks)
+    return Roles(file, tuple(releases), secret, kinds, templates, values, marks, tuple(databases))

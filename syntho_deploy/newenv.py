@@ -175,6 +175,9 @@ class _Making:
         self._vars(was, used)
         self._secrets(was, used)
         self._uid(context)
+        if self.old.before_upgrade:
+            self.text = edit.remove(self.text, ("before_upgrade",))
+            self.notes.append(f"before_upgrade was left out: it saves the data of {self.old.name}; write one for {self.name}")
         self.text = _headed(self.text, self.name, self.old.name, same)
         vendored = self._check()
         own = [layer.folder for layer in self.layers if _is_own(layer, self.old)]

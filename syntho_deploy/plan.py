@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from syntho_deploy import diff, documents
-from syntho_deploy.cluster import crds, predict, readiness
+from syntho_deploy import diff, documents, process
+from syntho_deploy.cluster import crds, predict, readiness, volumes
 from syntho_deploy.cluster.client import ApiError, Client, Object
+from syntho_deploy.cluster.crds import CrdChange
 from syntho_deploy.cluster.readiness import Live
 from syntho_deploy.cluster.releases import Stored, stored
 from syntho_deploy.cluster.watch import snapshot
 from syntho_deploy.compile import KEEP, Compiled, CompiledChart
 from syntho_deploy.diff import Change
 from syntho_deploy.errors import InputError, LockedError, PreflightError
+from syntho_deploy.redact import redact
 from syntho_deploy.secrets import store
 from syntho_deploy.secrets.sentinels import label
 
@@ -42,7 +44,8 @@ WORKERS = 8
 
 @dataclass(frozen=True)
 class ObjectPlan:
-    """What happens to one object. reason: why it is refused, kept or replaced. pods: those that stop or restart."""
+    """What happens to one object. reason: why it is refused, kept or replaced, or what else to know of it. pods: those that stop or
+    restart; data: the volume claims of a database, of whose pods that is true."""
 
     action: str
     chart: str
@@ -52,6 +55,7 @@ class ObjectPlan:
     reason: str = ""
     conflicts: tuple[predict.Conflict, ...] = ()
     pods: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
     checked: bool = True
     origins: dict[str, str] = field(default_factory=dict)  # of the changed fields: path to what set it
 
@@ -63,17 +67,19 @@ class ObjectPlan:
 
 @dataclass
 class Plan:
-    """A deploy's effect. inputs: digests of all that it depends on; live: digest of each live object it looked at."""
+    """A deploy's effect. inputs: digests of all that it depends on; live: digest of each live object it looked at; before_upgrade:
+    the commands that run first, because of `databases`."""
 
     environment: str
     cluster: str
     inputs: dict[str, str]
     objects: list[ObjectPlan]
-    crds: list[str] = field(default_factory=list)
+    crds: list[CrdChange] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)
     releases: dict[str, str] = field(default_factory=dict)
     live: dict[str, str] = field(default_factory=dict)
     foreign: list[str] = field(default_factory=list)  # releases that were not made from a compiled chart
+    before_upgrade: tuple[tuple[str, ...], ...] = ()
 
     @property
     def changed(self) -> list[ObjectPlan]:
@@ -84,6 +90,11 @@ class Plan:
     def blocked(self) -> list[ObjectPlan]:
         """The objects that a deploy cannot bring to the compiled state."""
         return [item for item in self.objects if item.action in (CONFLICT, REFUSED)]
+
+    @property
+    def databases(self) -> list[ObjectPlan]:
+        """The databases whose pods are replaced, or go."""
+        return [item for item in self.objects if item.data and item.pods and item.action in (UPDATE, REPLACE, DELETE)]
 
     def __bool__(self) -> bool:
         return bool(self.changed or self.crds or self.secrets or self.releases)
@@ -98,21 +109,22 @@ def make(client: Client, compiled: Compiled) -> Plan:
     releases = stored(client, namespace, [chart.release.name for chart in compiled.charts.values()])
     _refuse_pending(releases.values(), environment.name)
     files = [file for chart in compiled.charts.values() for file in chart.crds]
-    missing = crds.due(client, files, environment.manage_crds)
+    missing = crds.review(client, crds.due(client, files, environment.manage_crds), compiled.objects)
     old = {name: _old_objects(found) for name, found in releases.items()}
     kinds = {(item["apiVersion"], item["kind"]) for item in [*compiled.objects, *(item for items in old.values() for item in items)]}
-    live = snapshot(client, namespace, sorted(kinds | {("v1", "Pod")}))
+    live = snapshot(client, namespace, sorted(kinds | {("v1", "Pod"), ("v1", "PersistentVolumeClaim")}))
     with ThreadPoolExecutor(WORKERS) as pool:
         work = [(name, chart, item) for name, chart in compiled.charts.items() for item in chart.objects]
         objects = list(pool.map(lambda one: _of_object(client, one[0], one[1], one[2], live), work))
     for name, chart in compiled.charts.items():
         objects += _leaving(name, chart, old.get(chart.release.name, []), live)
+    objects = [_of_database(item, compiled, live) if item.label in compiled.roles.databases else item for item in objects]
     due = {chart.release.name: chart.version for name, chart in compiled.charts.items() if _is_due(releases.get(chart.release.name), name, objects)}
     namespaces = {label(item): _live_of(item, live) for item in compiled.objects}
     return Plan(
-        environment.name, _cluster_id(client), _inputs(compiled), objects, sorted(missing), store.due(client, compiled), due,
+        environment.name, _cluster_id(client), _inputs(compiled), objects, missing, store.due(client, compiled), due,
         {key: documents.sha256(documents.canonical(diff.stable(item))) for key, item in sorted(namespaces.items()) if item},
-        [name for name, release in releases.items() if not release.ours],
+        [name for name, release in releases.items() if not release.ours], environment.before_upgrade,
     )  # fmt: skip
 
 
@@ -153,9 +165,10 @@ def _of_object(client: Client, name: str, chart: CompiledChart, item: Object, li
     if predicted.immutable:
         action = REPLACE if kind in REPLACEABLE else REFUSED
         pods = tuple(sorted(pod["metadata"]["name"] for pod in live.pods() if found and _selects(found, pod)))
-        return ObjectPlan(action, name, kind, object_name, reason=_short(predicted.immutable), pods=pods if action == REPLACE else ())
+        reason = _volume_fault(client, item, found) or _short(predicted.immutable)
+        return ObjectPlan(action, name, kind, object_name, reason=reason, pods=pods if action == REPLACE else ())
     if predicted.refused:
-        return ObjectPlan(REFUSED, name, kind, object_name, reason=_short(predicted.refused))
+        return ObjectPlan(REFUSED, name, kind, object_name, reason=_volume_fault(client, item, found) or _short(predicted.refused))
     if found is None:
         return ObjectPlan(CREATE, name, kind, object_name, checked=predicted.checked)
     result = predicted.result or {}
@@ -163,7 +176,27 @@ def _of_object(client: Client, name: str, chart: CompiledChart, item: Object, li
     pods = _restarting(item, found, result, live)
     if not changed and not pods:
         return ObjectPlan(UNCHANGED, name, kind, object_name)
-    return ObjectPlan(UPDATE, name, kind, object_name, changed, pods=pods)
+    reason = volumes.growth(item, found) if kind == "PersistentVolumeClaim" else ""
+    return ObjectPlan(UPDATE, name, kind, object_name, changed, reason, pods=pods)
+
+
+def _volume_fault(client: Client, item: Object, found: Object | None) -> str:
+    """What a refusal means for a volume, or "": the API server says neither which field it is nor what to do."""
+    if found and item["kind"] == "PersistentVolumeClaim":
+        return volumes.claim_fault(client, item, found)
+    return volumes.templates_fault(item, found) if found and item["kind"] == "StatefulSet" else ""
+
+
+def _of_database(item: ObjectPlan, compiled: Compiled, live: Live) -> ObjectPlan:
+    """A database: refused where its new image could not read its volume; else with the volumes whose pods are replaced or go."""
+    found = live.get(item.kind, item.name)
+    wanted = next((one for one in compiled.objects if label(one) == item.label), None)
+    if wanted and item.action in (CREATE, UPDATE, REPLACE):
+        fault, note = volumes.image_faults(wanted, found, live, bool(item.pods))
+        if fault:
+            return replace(item, action=REFUSED, reason=fault, pods=())
+        item = replace(item, reason="; ".join(filter(None, (item.reason, note))))
+    return replace(item, data=tuple(volumes.claims_of(found, live))) if found and item.pods else item
 
 
 def _restarting(item: Object, found: Object, result: Object, live: Live) -> tuple[str, ...]:
@@ -251,7 +284,12 @@ def _inputs(compiled: Compiled) -> dict[str, str]:
 
 def text(plan: Plan) -> str:
     """A plan as people read it."""
-    lines = [f"+ CustomResourceDefinition/{name} (applied before the charts)" for name in plan.crds]
+    lines = []
+    for crd in plan.crds:
+        lines += [
+            f"{'+' if crd.new else '~'} CustomResourceDefinition/{crd.name} (applied before the charts)",
+            *(f"    {one}" for one in crd.changes),
+        ]
     lines += [f"+ Secret/{name}" for name in plan.secrets]
     for item in plan.changed:
         note = f"  ({item.reason})" if item.reason else "" if item.checked else "  (checked offline: its kind or namespace is not there yet)"
@@ -261,7 +299,10 @@ def text(plan: Plan) -> str:
             lines.append(f"    {change.path}: {shown(change.before)} -> {shown(change.after)}{origin}")
         lines += [f"    {conflict.field}: owned by {conflict.owner}" for conflict in item.conflicts]
         if item.pods:
-            lines.append(f"    restarts: {', '.join(item.pods)}")
+            data = f", a database with the volume {', '.join(item.data)}" if item.data else ""
+            lines.append(f"    {'stops' if item.action == DELETE else 'restarts'}: {', '.join(item.pods)}{data}")
+    if plan.databases:
+        lines.append(_backup(plan))
     releases = ", ".join(f"{name} to {version}" for name, version in plan.releases.items())
     return "\n".join(
         [*lines, f"{plan.environment}: {counted(plan)}", *([f"releases to write: {releases}"] if releases else ["nothing to do"] if not plan else [])]
@@ -272,6 +313,12 @@ def counted(plan: Plan) -> str:
     """How many objects each action is for, on one line."""
     counts = {action: sum(item.action == action for item in plan.objects) for action in (*SIGNS, UNCHANGED)}
     return ", ".join(f"{count} {action}" for action, count in counts.items() if count)
+
+
+def _backup(plan: Plan) -> str:
+    if plan.before_upgrade:
+        return f"before all that, before_upgrade runs: {'; '.join(process.quoted(words) for words in plan.before_upgrade)}"
+    return f"no backup comes before that: {plan.environment} has no before_upgrade"
 
 
 def shown(value: Any) -> str:
@@ -288,18 +335,21 @@ def shown(value: Any) -> str:
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """A plan as JSON: {"environment", "cluster", "inputs", "live", "crds", "secrets", "releases", "objects": [{"action", "chart", "object",
-    "changes": [{"path", "before", "after"}], "reason", "conflicts": [{"field", "owner"}], "pods", "checked"}]}. It holds no secret."""
+    """A plan as JSON: {"environment", "cluster", "inputs", "live", "secrets", "releases", "crds": [{"name", "new", "changes": [text]}],
+    "objects": [{"action", "chart", "object", "changes": [{"path", "before", "after", "origin"}], "reason", "conflicts": [{"field", "owner"}],
+    "pods", "data", "checked"}], "before_upgrade": [argv]}. It holds no secret."""
     objects = [
         {
-            "action": item.action, "chart": item.chart, "object": item.label, "reason": item.reason, "pods": list(item.pods), "checked": item.checked,
+            "action": item.action, "chart": item.chart, "object": item.label, "reason": item.reason, "pods": list(item.pods),
+            "data": list(item.data), "checked": item.checked,
             "changes": [{"path": c.path, "before": c.before, "after": c.after, "origin": item.origins.get(c.path, "")} for c in item.changes],
             "conflicts": [{"field": c.field, "owner": c.owner} for c in item.conflicts],
         }
         for item in plan.objects
     ]  # fmt: skip
-    kept = {key: getattr(plan, key) for key in ("environment", "cluster", "inputs", "live", "crds", "secrets", "releases")}
-    return {**kept, "objects": objects}
+    kept = {key: getattr(plan, key) for key in ("environment", "cluster", "inputs", "live", "secrets", "releases")}
+    before = [[redact(word) for word in words] for words in plan.before_upgrade] if plan.databases else []
+    return {**kept, "crds": [asdict(one) for one in plan.crds], "objects": objects, "before_upgrade": before}
 
 
 def refuse_moved(plan: Plan, file: Path) -> None:

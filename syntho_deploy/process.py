@@ -11,10 +11,11 @@ import shlex
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from syntho_deploy.errors import DeployError
 from syntho_deploy.redact import redact
@@ -80,11 +81,13 @@ def run(
     check: bool = True,
     writes: bool = False,
     raw: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Result:
     """Run a program to its end and return what it printed.
 
     timeout: seconds, then SIGTERM. env: added to `child_environment()`. check: raise `ProcessError` on a non-zero exit.
     writes: the program changes a cluster. raw: stdout is data for us, not for a person, and is not redacted.
+    say: gets each line, redacted, as it is printed.
     """
     words = tuple(str(word) for word in argv)
     if writes and getattr(_writes_forbidden, "on", False):
@@ -103,7 +106,7 @@ def run(
     if _stopping.is_set():  # `terminate_all` may have looked just before this child was there
         _terminate([child])
     try:
-        out, err = child.communicate(timeout=timeout)
+        out, err = _streamed(child, timeout, say) if say else child.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         _terminate([child])
         raise ProcessError(f"{Path(words[0]).name} did not end within {timeout:.0f} s and was stopped", words) from None
@@ -118,6 +121,28 @@ def run(
         text = (result.stderr or result.stdout).strip() or f"exit code {result.code}"
         raise ProcessError(f"{Path(words[0]).name} failed: {text[-2000:]}", words, result)
     return result
+
+
+def _streamed(child: subprocess.Popen[str], timeout: float, say: Callable[[str], None]) -> tuple[str, str]:
+    """What a child prints, each line said as it comes. Raises `subprocess.TimeoutExpired` as `communicate` does."""
+    end = time.monotonic() + timeout
+    texts: tuple[list[str], list[str]] = ([], [])
+
+    def read(stream: IO[str], lines: list[str]) -> None:
+        for line in stream:
+            lines.append(line)
+            say(redact(line.rstrip("\n")))
+
+    streams = [stream for stream in (child.stdout, child.stderr) if stream]
+    readers = [threading.Thread(target=read, args=pair, daemon=True) for pair in zip(streams, texts, strict=True)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(max(0.0, end - time.monotonic()))
+        if reader.is_alive():
+            raise subprocess.TimeoutExpired(child.args, timeout)
+    child.wait(max(0.0, end - time.monotonic()))
+    return "".join(texts[0]), "".join(texts[1])
 
 
 def terminate_all() -> None:

@@ -14,6 +14,7 @@ from syntho_deploy.cluster import crds, readiness, record
 from syntho_deploy.cluster.client import MANAGER, ApiError, Client
 from syntho_deploy.cluster.lease import Lease
 from syntho_deploy.cluster.releases import stored
+from syntho_deploy.cluster.stuck import Patience
 from syntho_deploy.cluster.watch import View
 from syntho_deploy.compile import KEEP, Compiled, CompiledChart, is_custom
 from syntho_deploy.errors import DeployError, LockedError, NotHealthyError, PreflightError
@@ -40,16 +41,23 @@ class Outcome:
         return bool(self.crds or self.secrets or self.releases or self.restarted)
 
 
+def _refuse(what: str) -> None:
+    raise PreflightError(what)
+
+
 @dataclass(frozen=True)
 class Way:
     """How to deploy. timeout: seconds for all of it; plan_file: refuse when anything moved since that plan was made;
-    force_conflicts: take the fields that another manager owns; reason: kept in the record."""
+    force_conflicts: take the fields that another manager owns; reason: kept in the record. accept: gets the sentence of a loss that may
+    come, and raises where it is not accepted; backup: run `before_upgrade`, or ask so."""
 
     helm: Helm
     timeout: float
     plan_file: Path | None = None
     force_conflicts: bool = False
     reason: str = "deploy"
+    accept: Callable[[str], None] = _refuse
+    backup: bool = True
 
 
 def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good: Callable[[], Compiled | None] = lambda: None) -> Outcome:
@@ -90,7 +98,7 @@ def _gone_back(client: Client, good: Compiled, steps: Steps, way: Way, lease: Le
     """Go back to the last good state. Returns the error to raise: the first one, and how the way back ended."""
     steps.say(f"not healthy, going back:\n{error}")
     try:
-        _bring(client, good, steps, replace(way, plan_file=None), lease, Outcome())
+        _bring(client, good, steps, replace(way, plan_file=None, backup=False), lease, Outcome())
     except DeployError as second:
         return NotHealthyError(f"{error.what}\nand the way back failed too: {second.what}", todo=second.todo or error.todo)
     return NotHealthyError(f"{error.what}\nthe last good state was deployed again and verified", todo="mend the cause, then deploy again")
@@ -98,29 +106,62 @@ def _gone_back(client: Client, good: Compiled, steps: Steps, way: Way, lease: Le
 
 def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Lease, outcome: Outcome) -> None:
     """Plan, secrets, writes, readiness, verification. What was done is noted in `outcome` as it is done."""
-    deadline = time.monotonic() + way.timeout
+    deadline, namespace = time.monotonic() + way.timeout, compiled.environment.target.namespace
+    found = _planned(client, compiled, steps, way)
+    if found.databases and way.backup:
+        _back_up(client, compiled, found, way, steps)
+        lease.check()
+        deadline, found = time.monotonic() + way.timeout, _planned(client, compiled, steps, way)  # it may have taken hours
+    with steps.step("secrets") as step:
+        adopted = manage.adopt(client, compiled) if found.foreign else {}
+        lease.check(write=True)
+        outcome.secrets = store.ensure(client, compiled, {name: one.value for name, one in adopted.items()})
+        step.result = "; ".join([*outcome.secrets, *(f"{name} taken over from {one.places[0]}" for name, one in adopted.items())]) or "nothing to add"
+    patience = None
+    if found.releases or found.crds:
+        patience = Patience(client, namespace, compiled.environment.graces, steps.say)
+        lease.check(write=True)
+        outcome.began = True
+        _write(client, compiled, found, way, steps, deadline, lease, outcome)
+    if found.releases or verify.faults(client, compiled, verify.look(client, compiled)):
+        patience = patience or Patience(client, namespace, compiled.environment.graces, steps.say)
+        outcome.restarted = _settle(client, compiled, steps, deadline, lease, patience)
+        with steps.step("verify") as step:
+            if left := verify.faults(client, compiled, verify.look(client, compiled)):
+                todo = f"invoke status --env={compiled.environment.name}"
+                raise NotHealthyError(_listed("the releases were written, but are not as compiled", left), todo=todo)
+            step.result = f"{len(compiled.objects)} objects as compiled"
+
+
+def _planned(client: Client, compiled: Compiled, steps: Steps, way: Way) -> Plan:
+    """The plan, where nothing stands in its way."""
     with steps.step("plan") as step:
         found = planning.make(client, compiled)
         if way.plan_file:
             planning.refuse_moved(found, way.plan_file)
         _refuse_blocked(found, way.force_conflicts)
         step.result = f"{len(found.changed)} of {len(found.objects)} objects change" if found.changed else "every object is as compiled"
-    with steps.step("secrets") as step:
-        adopted = manage.adopt(client, compiled) if found.foreign else {}
-        lease.check(write=True)
-        outcome.secrets = store.ensure(client, compiled, {name: one.value for name, one in adopted.items()})
-        step.result = "; ".join([*outcome.secrets, *(f"{name} taken over from {one.places[0]}" for name, one in adopted.items())]) or "nothing to add"
-    if found.releases or found.crds:
-        lease.check(write=True)
-        outcome.began = True
-        _write(client, compiled, found, way, steps, deadline, lease, outcome)
-    if found.releases or verify.faults(client, compiled, verify.look(client, compiled)):
-        outcome.restarted = _settle(client, compiled, steps, deadline, lease)
-        with steps.step("verify") as step:
-            if left := verify.faults(client, compiled, verify.look(client, compiled)):
-                todo = f"invoke status --env={compiled.environment.name}"
-                raise NotHealthyError(_listed("the releases were written, but are not as compiled", left), todo=todo)
-            step.result = f"{len(compiled.objects)} objects as compiled"
+    return found
+
+
+def _back_up(client: Client, compiled: Compiled, found: Plan, way: Way, steps: Steps) -> None:
+    """Run what the environment wants to be run before the pod of a database is replaced; nothing was written yet.
+
+    Raises `PreflightError` when a command fails, or when there is none and a protected environment is not said to go without.
+    """
+    environment = compiled.environment
+    where = environment.marks.get("before_upgrade")
+    if not environment.before_upgrade and environment.protected:
+        databases = ", ".join(f"{item.label} with the volume {', '.join(item.data)}" for item in found.databases)
+        way.accept(f"this replaces the pods of {databases}, and {environment.name} has no before_upgrade that makes a backup")
+    for words in environment.before_upgrade:
+        with steps.step("before_upgrade") as step:
+            try:
+                kubeconfig = {"KUBECONFIG": client.access.kubeconfig}
+                process.run(words, timeout=way.timeout, env=kubeconfig, cwd=environment.root, writes=True, say=steps.say)
+            except process.ProcessError as error:
+                raise PreflightError(f"before_upgrade failed, and nothing was written: {error.what}", where, error.todo) from None
+            step.result = process.quoted(words)
 
 
 def make_secrets(client: Client, compiled: Compiled, steps: Steps, adopt: bool) -> list[str]:
@@ -148,7 +189,7 @@ def _write(client: Client, compiled: Compiled, found: Plan, way: Way, steps: Ste
     root = compiled.environment.root
     due = [chart for chart in compiled.charts.values() if chart.release.name in found.releases]
     files = {crds.name_of(file): file for chart in compiled.charts.values() for file in chart.crds} if found.crds else {}
-    missing = {name: files[name] for name in found.crds}
+    missing = {crd.name: files[crd.name] for crd in found.crds}
     _keep(client, compiled, found)
     _clear(client, compiled, found, steps, deadline)
     with ThreadPoolExecutor(len(due) + 1) as pool:
@@ -184,11 +225,11 @@ def _clear(client: Client, compiled: Compiled, found: Plan, steps: Steps, deadli
         step.result = ", ".join(item.label for item in replaced)
 
 
-def _settle(client: Client, compiled: Compiled, steps: Steps, deadline: float, lease: Lease) -> list[str]:
-    """Wait until all is ready. Returns the Ray pods that had to be deleted for it."""
+def _settle(client: Client, compiled: Compiled, steps: Steps, deadline: float, lease: Lease, patience: Patience) -> list[str]:
+    """Wait until all is ready. Returns the pods that had to be deleted for it."""
     kinds = readiness.watched_kinds(compiled.objects)
     with View(client, compiled.environment.target.namespace, kinds) as view, steps.step("ready") as step:
-        return _until_ready(client, compiled, view, step, deadline, lease)
+        return _until_ready(client, compiled, view, step, deadline, lease, patience)
 
 
 def _apply_crds(client: Client, missing: dict[str, Path], steps: Steps) -> None:
@@ -246,16 +287,17 @@ def _await_all(futures: list[Future[None]]) -> None:
         future.result()
 
 
-def _until_ready(client: Client, compiled: Compiled, view: View, step: Step, deadline: float, lease: Lease) -> list[str]:
-    """Wait until every object is ready, deleting the Ray pods that no operator replaces. Returns the deleted pods."""
+def _until_ready(client: Client, compiled: Compiled, view: View, step: Step, deadline: float, lease: Lease, patience: Patience) -> list[str]:
+    """Wait until every object is ready, deleting the pods of an older state that nobody else replaces. Returns the deleted pods."""
     items = [item for item in compiled.objects if item["kind"] in readiness.RULES]
-    clusters = [item for item in items if item["kind"] == "RayCluster"]
+    clusters, sets = ([item for item in items if item["kind"] == kind] for kind in ("RayCluster", "StatefulSet"))
     deleted: dict[str, str] = {}
     while True:
         process.stop_if_interrupted()
         lease.check()
         live = view.live()
-        for pod in [pod for item in clusters for pod in readiness.stale_ray_pods(item, live)]:
+        stale = [pod for item in clusters for pod in readiness.stale_ray_pods(item, live)]
+        for pod in [*stale, *(pod for item in sets for pod in readiness.blocking_pods(item, live))]:
             if pod["metadata"]["uid"] not in deleted:
                 lease.check(write=True)
                 deleted[pod["metadata"]["uid"]] = f"pod {pod['metadata']['name']}"
@@ -265,6 +307,8 @@ def _until_ready(client: Client, compiled: Compiled, view: View, step: Step, dea
             step.result = f"{len(items)} objects" + (f"; replaced {', '.join(deleted.values())}" if deleted else "")
             return list(deleted.values())
         step.note(f"{len(items) - len(reasons)} of {len(items)} ready")
+        if lines := patience.ended([item for item in items if label(item) in reasons], live):
+            raise NotHealthyError(_listed("these will not get ready by waiting", lines), todo="mend that, then deploy again")
         if time.monotonic() > deadline:
             raise NotHealthyError(
                 _listed("not ready in time", (f"{name}: {reason}" for name, reason in reasons.items())),

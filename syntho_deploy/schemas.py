@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from syntho_deploy import documents, environment
+from syntho_deploy.graces import GRACES
 from syntho_deploy.overlays import patch
 from syntho_deploy.vendor import pin
 
@@ -102,6 +103,11 @@ def _environment() -> Schema:
     )
     named = {"propertyNames": {"pattern": _whole(environment.SECRET_NAME)}}
     release = _is("string", "The release's name.", pattern=_whole(environment.RELEASE_NAME))
+    command = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+    graces = {
+        name: _may("string", f"{grace.why.capitalize()}.", pattern=_whole(environment.DURATION), default=f"{grace.seconds:.0f}s")
+        for name, grace in GRACES.items()
+    }
     return _mapping(
         "An environment: one cluster, what is deployed there, and with which values.",
         {
@@ -113,6 +119,8 @@ def _environment() -> Schema:
             "vars": _names("Variables for overlays.", {"type": ["string", "number", "boolean", "array", "object"]}),
             "secrets": _names("The source of each secret.", {"$ref": "#/$defs/secret"}, **named),
             "releases": _names("Other names for releases, by their key in roles.yaml.", release),
+            "before_upgrade": _may("array", "Commands, word by word, that run before the pod of a database is replaced: a backup.", items=command),
+            "grace": _optional(_mapping("How long a deploy bears the trouble of a pod before it ends.", graces)),
         },
         "cluster",
         **{
@@ -206,6 +214,7 @@ def _manifests_overlay() -> Schema:
 
 
 def _roles() -> Schema:
+    workload = _is("string", "Kind/name.", pattern=_whole(environment.WORKLOAD))
     chart = _is("string", "A chart of the pin.")
     release = _mapping("A release.", {"chart": chart, "name": _is("string", "Its name.")}, "chart", "name")
     value = _mapping("A value of a chart.", {"chart": chart, "path": {"description": "A JSON Pointer.", "type": "string"}}, "chart", "path")
@@ -217,6 +226,7 @@ def _roles() -> Schema:
             "values": _names("Values, by the name that ${role:<name>} has.", value),
             "derived": _names("Variables made of others and of ${role:<name>}.", {"type": ["string", "null"]}),
             "checks": _names("What the value of a secret must be.", {"enum": list(environment.CHECKS)}),
+            "databases": _may("array", "Workloads whose volumes only their own major version can read.", items=workload),
         },
         "secret",
     )

@@ -6,18 +6,32 @@ to the API server as it is, as YAML, by server-side apply; an annotation with it
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from syntho_deploy.cluster.client import ApiError, Client
+from syntho_deploy.cluster.client import ApiError, Client, Object
+from syntho_deploy.cluster.schema import lacking, pruned
 from syntho_deploy.documents import load_chart, sha256
 from syntho_deploy.errors import InputError, NotHealthyError, PreflightError
 
 DIGEST = "syntho-deploy/digest"
 GROUP = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 PARTIAL = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+SHOWN = 6  # fields, or objects, that a line names
+
+
+@dataclass(frozen=True)
+class CrdChange:
+    """What a deploy does to one CRD. changes: a line for each version that comes, goes or has other fields."""
+
+    name: str
+    new: bool
+    changes: tuple[str, ...]
 
 
 def name_of(file: Path) -> str:
@@ -43,8 +57,8 @@ def name_of(file: Path) -> str:
 def due(client: Client, files: list[Path], manage: bool) -> dict[str, Path]:
     """Those CRDs that are missing or differ, by name; none is written yet.
 
-    manage: when false, they are only checked to be there. Raises `PreflightError`: missing and not managed; one would take
-    away a version that the live CRD serves; the account may not write CRDs.
+    manage: when false, they are only checked to be there. Raises `PreflightError`: missing and not managed; the account may not
+    write CRDs.
     """
     with ThreadPoolExecutor(max(1, len(files))) as pool:
         found = {name: file for name, file in pool.map(lambda file: _due(client, file, manage), files) if name}
@@ -80,13 +94,77 @@ def _due(client: Client, file: Path, manage: bool) -> tuple[str, Path]:
         )
     if not manage or (live or {}).get("annotations", {}).get(DIGEST) == sha256(file.read_bytes()):
         return "", file
-    if live is not None:
-        _keeps_versions(client, name, file)
     return name, file
 
 
 def _is_applied(client: Client, name: str, file: Path) -> bool:
     return ((_metadata(client, name, True) or {}).get("annotations") or {}).get(DIGEST) == sha256(file.read_bytes())
+
+
+def review(client: Client, files: dict[str, Path], written: Iterable[Object]) -> list[CrdChange]:
+    """What applying these CRDs changes. written: the objects that the same deploy writes, as they will be.
+
+    Raises `PreflightError` when a version goes that is served or stored, or a field that an object uses, naming the objects.
+    """
+    objects = list(written)
+    with ThreadPoolExecutor(max(1, len(files))) as pool:
+        return list(pool.map(lambda name: _review(client, name, files[name], objects), sorted(files)))
+
+
+def _review(client: Client, name: str, file: Path, written: list[Object]) -> CrdChange:
+    offered = load_chart(file)
+    new = {version["name"]: version for version in offered["spec"]["versions"]}
+    try:
+        live = client.request("GET", f"{GROUP}/{name}")
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return CrdChange(name, True, (f"serves {', '.join(version for version in new if new[version]['served'])}",))
+    old = {version["name"]: version for version in live["spec"]["versions"]}
+    _keeps_versions(name, live, new)
+    changes = [f"{version} {'comes' if version in new else 'goes'}" for version in sorted(new.keys() ^ old.keys())]
+    lost: dict[str, list[str]] = {}
+    for version in sorted(new.keys() & old.keys()):
+        before, after = _schema(old[version]), _schema(new[version])
+        more, less = sorted(lacking(after, before)), sorted(lacking(before, after))
+        parts = [f"adds {_few(more)}"] * bool(more) + [f"removes {_few(less)}"] * bool(less)
+        changes += [f"{version} {' and '.join(parts)}"] * bool(parts)
+        if less and old[version]["served"]:
+            lost |= _losers(client, offered["spec"], version, after, written)
+    if lost:
+        listed = "; ".join(f"{who} ({', '.join(fields)})" for who, fields in list(lost.items())[:SHOWN])
+        what = f"the CRD {name} of this chart lacks fields that are in use, and the API server would drop them: {listed}"
+        rest = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
+        raise PreflightError(f"{what}{rest}", todo="take these fields out of the objects, set manage.crds to false, or use a pin whose CRD has them")
+    return CrdChange(name, False, tuple(changes) or ("no version or field comes or goes",))
+
+
+def _schema(version: dict[str, Any]) -> dict[str, Any]:
+    return (version.get("schema") or {}).get("openAPIV3Schema") or {}
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _losers(client: Client, spec: dict[str, Any], version: str, schema: dict[str, Any], written: list[Object]) -> dict[str, list[str]]:
+    """The custom resources with fields that a schema lacks, and which. What a controller writes (the status) does not count."""
+    api_version, kind = f"{spec['group']}/{version}", spec["names"]["kind"]
+    try:
+        live = client.objects(api_version, kind, "")
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        what = f"the CRD of {kind} in this chart lacks fields that the cluster's has, and the account may not list {spec['names']['plural']}"
+        raise PreflightError(f"{what} in all namespaces, to see whether one uses them", todo="give it this permission (docs/rbac.md)") from None
+    mine = {_place(item): item for item in written if item["kind"] == kind and item["apiVersion"].startswith(f"{spec['group']}/")}
+    used = [item for item in live if _place(item) not in mine] + [item for item in mine.values() if item["apiVersion"] == api_version]
+    found = {_place(item): sorted(set(pruned({key: value for key, value in item.items() if key != "status"}, schema))) for item in used}
+    return {f"{kind} {place}": fields for place, fields in sorted(found.items()) if fields}
+
+
+def _place(item: Object) -> str:
+    return f"{item['metadata'].get('namespace', '')}/{item['metadata']['name']}".lstrip("/")
 
 
 def _apply(client: Client, name: str, file: Path) -> None:
@@ -108,13 +186,18 @@ def _metadata(client: Client, name: str, manage: bool) -> dict[str, dict[str, st
     return metadata
 
 
-def _keeps_versions(client: Client, name: str, file: Path) -> None:
-    served = {version["name"] for version in client.request("GET", f"{GROUP}/{name}")["spec"]["versions"] if version["served"]}
-    offered = {version["name"] for version in load_chart(file)["spec"]["versions"] if version["served"]}
-    if served - offered:
-        gone = ", ".join(sorted(served - offered))
-        what = f"the CRD {name} of this chart does not serve {gone}, which the cluster's does: objects of that version would be lost"
-        raise PreflightError(what, todo="a newer chart installed it; set manage.crds to false, or use a pin that serves that version")
+def _keeps_versions(name: str, live: Object, new: dict[str, Any]) -> None:
+    served = {version["name"] for version in live["spec"]["versions"] if version["served"]}
+    offered = {version for version, one in new.items() if one["served"]}
+    todo = "a newer chart installed it; set manage.crds to false, or use a pin that {} that version"
+    if gone := served - offered:
+        what = (
+            f"the CRD {name} of this chart does not serve {', '.join(sorted(gone))}, which the cluster's does: objects of that version would be lost"
+        )
+        raise PreflightError(what, todo=todo.format("serves"))
+    if gone := set(live.get("status", {}).get("storedVersions") or ()) - new.keys():
+        what = f"the CRD {name} of this chart lacks {', '.join(sorted(gone))}, in which objects may be stored on the cluster"
+        raise PreflightError(what, todo=todo.format("has"))
 
 
 def _established(client: Client, name: str) -> None:

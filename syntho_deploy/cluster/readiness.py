@@ -180,6 +180,20 @@ def stale_ray_pods(item: Object, live: Live) -> list[Object]:
     return workers or stale
 
 
+def blocking_pods(item: Object, live: Live) -> list[Object]:
+    """The pods of a StatefulSet that are of an older revision and not ready: its controller waits for them, and makes no other.
+
+    https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback
+    """
+    found = live.get(item["kind"], item["metadata"]["name"])
+    if found is None or _generation(found) or (found["spec"].get("updateStrategy") or {}).get("type") == "OnDelete":
+        return []
+    uid, revision = found["metadata"]["uid"], found.get("status", {}).get("updateRevision")
+    mine = [pod for pod in live.pods() if any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences") or [])]
+    old = [pod for pod in mine if (pod["metadata"].get("labels") or {}).get("controller-revision-hash") != revision]
+    return [pod for pod in old if _conditions(pod).get("Ready", {}).get("status") != "True"]
+
+
 def pod_difference(template: Object, pod: Object) -> str:
     """In what a pod differs from the template it should be of ("image of ray-head"), or "". What the operator adds is no difference."""
     wanted = {container["name"]: container for container in template["spec"]["containers"]}

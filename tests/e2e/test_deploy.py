@@ -307,7 +307,7 @@ def test_a_crd_is_applied_once_and_never_loses_a_version(site: Site, tmp_path: P
     assert crds.due(client, [tmp_path / "crd.yaml"], True) == {}
     (tmp_path / "crd.yaml").write_text(_tiny_crd(site.namespace, ["v1"]))
     with pytest.raises(PreflightError, match="does not serve v2"):
-        crds.due(client, [tmp_path / "crd.yaml"], True)
+        crds.review(client, crds.due(client, [tmp_path / "crd.yaml"], True), [])
     (tmp_path / "crd.yaml").write_text(_tiny_crd(f"other-{site.namespace}", ["v1"]))
     with pytest.raises(PreflightError, match=r"manage\.crds is false"):
         crds.due(client, [tmp_path / "crd.yaml"], False)

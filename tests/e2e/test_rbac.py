@@ -16,13 +16,14 @@ from tests.e2e.site import ROOT, Site
 DOCUMENTED = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "rbac.md").read_text(), re.DOTALL)]
 
 
-def _account(site: Site, cluster_wide: bool) -> None:
-    """Have the site's environment use an account with the documented permissions and no others."""
+def account(site: Site, cluster_wide: bool, without: tuple[str, ...] = ()) -> None:
+    """Have the site's environment use an account with the documented permissions and no others. without: resources of which it has none."""
     client = site.client()
     client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
     client.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "deployer", "namespace": site.namespace}})
     for role in DOCUMENTED if cluster_wide else DOCUMENTED[:1]:
-        _bind(client, {**role, "metadata": {"name": f"{role['metadata']['name']}-{site.namespace}"}}, site.namespace)
+        rules = [rule for rule in role["rules"] if not set(without) & set(rule["resources"])]
+        _bind(client, {**role, "rules": rules, "metadata": {"name": f"{role['metadata']['name']}-{site.namespace}"}}, site.namespace)
     path = client.path("v1", "ServiceAccount", site.namespace, "deployer") + "/token"
     token = client.request("POST", path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})["status"]["token"]
     config = yaml.safe_load(Path(site.cluster.kubeconfig).read_text())
@@ -48,7 +49,7 @@ def _bind(client: Client, role: dict[str, Any], namespace: str) -> None:
 @pytest.mark.parametrize("cluster_wide", [True, False])
 def test_the_documented_permissions_are_enough(site: Site, cluster_wide: bool) -> None:
     crds.apply(site.client(), crds.due(site.client(), sorted((site.root / "sandbox/charts/ray/crds").glob("*.yaml")), True))
-    _account(site, cluster_wide)
+    account(site, cluster_wide)
     site.invoke("plan", code=2)
     assert "deployed and verified" in site.invoke("deploy").stdout
     site.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/core/image/tag", "value": "2.0.0"}])
@@ -63,7 +64,7 @@ def test_the_documented_permissions_are_enough(site: Site, cluster_wide: bool) -
 
 
 def test_an_account_that_may_not_write_crds_is_told_before_anything_is_written(site: Site) -> None:
-    _account(site, cluster_wide=False)
+    account(site, cluster_wide=False)
     site.write({**site.read(), "manage": {"crds": True, "namespace": False}})
     changed = site.root / "sandbox/charts/ray/crds/rayjobs.yaml"
     changed.write_text(changed.read_text() + "# another digest\n")

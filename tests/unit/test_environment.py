@@ -32,6 +32,8 @@ secrets:
   registry: {server: r.example.com, name: pull, env: {username: U, password: P}}
   mirror: {server: m.example.com, username: me, file: f}
 releases: {ui: my-ui}
+before_upgrade: [[pg_dumpall, -U, postgres], ["true"]]
+grace: {image: 5m, crash: 1h}
 """
 
 
@@ -53,6 +55,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert found.components == ("ray/two-pools", "keys")
     assert found.vars == {"host": "a.example.com", "port": 5432, "on": True, "half": 0.5}
     assert found.releases == {"ui": "my-ui"}
+    assert found.before_upgrade == (("pg_dumpall", "-U", "postgres"), ("true",))
+    assert found.graces == {"image": 300, "crash": 3600}
     file = str(tmp_path / "envs/dev.yaml")
     assert found.secrets == {
         "license": SecretSpec("license", Mark(file, 13, 3), file="/run/license"),
@@ -112,6 +116,10 @@ FAULTS = {
     "registry without a user": (SMALL + "secrets:\n  a: {server: r, env: A}\n", 3, "need one username"),
     "user without a registry": (SMALL + "secrets:\n  a: {username: r, env: A}\n", 3, 'which need "server"'),
     "registry with half a pair": (SMALL + "secrets:\n  a: {server: r, env: {username: A}}\n", 3, 'needs the key "password"'),
+    "a command that is a text": (SMALL + "before_upgrade:\n  - [a]\n  - pg_dumpall\n", 4, "must be a list of commands, each a list of texts"),
+    "a command of nothing": (SMALL + "before_upgrade:\n  - []\n", 3, "must be a list of commands"),
+    "an unknown trouble": (SMALL + "grace:\n  imgae: 5m\n", 3, 'grace has no key "imgae"; did you mean "image"'),
+    "a grace without a unit": (SMALL + "grace:\n  image: '5'\n", 3, '"5" is no duration'),
     "release name": (SMALL + "releases: {ui: My_UI}\n", 2, '"My_UI" is no name for a release'),
     "a list": ("- a\n", 1, "this file must be a mapping"),
     "empty": ("", 1, 'needs the key "namespace"'),
@@ -149,6 +157,7 @@ values:
   cluster: {chart: ray, path: /clustername}
 derived:
   head: ${role:cluster}-head
+databases: [Deployment/postgres, StatefulSet/other]
 """
 
 
@@ -159,6 +168,7 @@ def test_roles_are_read_and_an_environment_may_name_its_releases(tmp_path: Path)
     assert roles.release_of("syntho-ui").name == "mine"
     assert roles.values == {"cluster": ("ray", "/clustername")}
     assert roles.derived == {"head": "${role:cluster}-head"}
+    assert roles.databases == ("Deployment/postgres", "StatefulSet/other")
 
 
 def test_the_first_overlay_folder_with_roles_gives_them(tmp_path: Path) -> None:
@@ -175,6 +185,7 @@ def test_the_first_overlay_folder_with_roles_gives_them(tmp_path: Path) -> None:
         ("{chart: ray, path", "{chart: rya, path", 'no release is of the chart "rya"; did you mean "ray"'),
         ("name: ray-cluster", "nme: x", 'did you mean "name"'),
         ("head: ${role:cluster}-head", "head: 1", "must be text"),
+        ("Deployment/postgres", "postgres", '"postgres" is no workload'),
     ],
 )
 def test_a_fault_of_the_roles_is_a_sentence(tmp_path: Path, old: str, new: str, words: str) -> None:

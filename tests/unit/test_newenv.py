@@ -117,6 +117,15 @@ def test_other_components_bring_their_variables_and_take_theirs_away(site: Path,
     assert "core.db.password: {env: SYNTHO_CORE_DB_PASSWORD}" in back.text
 
 
+def test_the_backup_of_another_environment_is_left_out(site: Path, tmp_path: Path) -> None:
+    folder = copy_project(site, tmp_path / "project")
+    file = folder / "envs/local.yaml"
+    file.write_text(f"{file.read_text()}before_upgrade:\n  - [pg_dumpall]\n")
+    draft = made(folder, "local", Answers(namespace="other"))
+    assert "before_upgrade" not in draft.text
+    assert "before_upgrade was left out: it saves the data of local; write one for new" in draft.notes
+
+
 def test_secrets_that_no_component_uses_go_and_new_ones_come(site: Path) -> None:
     few = made(site, "local", Answers(namespace="other", components="ray/address,ray/head-only,license,postgres/in-chart,ingress/off"))
     assert list(documents.load(Path(), few.text).data["secrets"]) == ["registry", "license", "core.db.password", "backend.db.password"]

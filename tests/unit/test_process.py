@@ -132,3 +132,29 @@ def test_what_only_looks_cannot_write(tmp_path: Path) -> None:
 def test_input_is_closed_and_output_of_any_bytes_is_text() -> None:
     result = process.run(python("import sys; print(repr(sys.stdin.read())); sys.stdout.flush(); sys.stdout.buffer.write(b'\\xff')"))
     assert result.stdout == "''\n�"
+
+
+def test_what_a_program_prints_is_said_line_by_line_while_it_runs(tmp_path: Path) -> None:
+    register("streamed-secret-1")
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        (tmp_path / "heard").touch()
+
+    code = """
+import pathlib, sys, time
+print("first streamed-secret-1", flush=True)
+while not pathlib.Path(sys.argv[1]).exists():
+    time.sleep(0.01)
+print("second", file=sys.stderr)
+"""
+    result = process.run(python(code, tmp_path / "heard"), say=say, timeout=60)
+    assert said == [f"first {MASK}", "second"]
+    assert (result.code, result.stdout, result.stderr) == (0, f"first {MASK}\n", "second\n")
+
+
+def test_a_program_that_is_listened_to_is_ended_in_time_too(tmp_path: Path) -> None:
+    with pytest.raises(process.ProcessError, match="did not end within 1 s and was stopped"):
+        process.run(python(WAITS, tmp_path / "x"), timeout=1, say=print)
+    assert (tmp_path / "x.term").read_text() == "SIGTERM"

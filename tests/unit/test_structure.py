@@ -20,7 +20,7 @@ ORDER = """
 errors
 redact
 documents process
-section
+section graces
 tools console
 environment
 overlays overlays.pointer
