@@ -53,7 +53,7 @@ def kind_e2e(session: nox.Session) -> None:
 
 @nox.session
 def upstream(session: nox.Session) -> None:
-    """Syntho's own charts do what the sandbox's do. It fails without them: a skip would look like a pass."""
+    """Syntho's own charts do what the sandbox's do, the Ray operator what its stand-in does. Without the charts it fails: a skip looks like a pass"""
     source = os.environ.get("SYNTHO_CHARTS_URL") or re.findall(r"^source: (\S+)", (ROOT / "vendor" / "charts.yaml").read_text(), re.MULTILINE)[0]
     if not answers("git", "ls-remote", "--", source):
         session.error(f"upstream needs Syntho's charts, and {source} does not answer: name a mirror in SYNTHO_CHARTS_URL")

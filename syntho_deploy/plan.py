@@ -16,6 +16,7 @@ from syntho_deploy import diff, documents, process
 from syntho_deploy.cluster import crds, predict, readiness, volumes
 from syntho_deploy.cluster.client import ApiError, Client, Object
 from syntho_deploy.cluster.crds import CrdChange
+from syntho_deploy.cluster.ignore import Ignored
 from syntho_deploy.cluster.readiness import Live
 from syntho_deploy.cluster.releases import Stored, stored
 from syntho_deploy.cluster.watch import snapshot
@@ -57,6 +58,7 @@ class ObjectPlan:
     pods: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     checked: bool = True
+    shared: bool = False  # helm has to take a field back, in which another controller set only what is its own
     origins: dict[str, str] = field(default_factory=dict)  # of the changed fields: path to what set it
 
     @property
@@ -113,17 +115,20 @@ def make(client: Client, compiled: Compiled) -> Plan:
     old = {name: _old_objects(found) for name, found in releases.items()}
     kinds = {(item["apiVersion"], item["kind"]) for item in [*compiled.objects, *(item for items in old.values() for item in items)]}
     live = snapshot(client, namespace, sorted(kinds | {("v1", "Pod"), ("v1", "PersistentVolumeClaim")}))
+    ignored = Ignored.read(client, environment.root, namespace)
+    before = {name: {label(item): item for item in items} for name, items in old.items()}
     with ThreadPoolExecutor(WORKERS) as pool:
         work = [(name, chart, item) for name, chart in compiled.charts.items() for item in chart.objects]
-        objects = list(pool.map(lambda one: _of_object(client, one[0], one[1], one[2], live), work))
+        last = [before.get(chart.release.name, {}).get(label(item)) for _, chart, item in work]
+        objects = list(pool.map(lambda one, old: _of_object(client, one[0], one[1], one[2], old, live, ignored), work, last))
     for name, chart in compiled.charts.items():
         objects += _leaving(name, chart, old.get(chart.release.name, []), live)
     objects = [_of_database(item, compiled, live) if item.label in compiled.roles.databases else item for item in objects]
     due = {chart.release.name: chart.version for name, chart in compiled.charts.items() if _is_due(releases.get(chart.release.name), name, objects)}
-    namespaces = {label(item): _live_of(item, live) for item in compiled.objects}
+    present = {label(item): ignored.without(found, item) for item in compiled.objects if (found := _live_of(item, live))}
     return Plan(
         environment.name, _cluster_id(client), _inputs(compiled), objects, missing, store.due(client, compiled), due,
-        {key: documents.sha256(documents.canonical(diff.stable(item))) for key, item in sorted(namespaces.items()) if item},
+        {key: documents.sha256(documents.canonical(diff.stable(item))) for key, item in sorted(present.items())},
         [name for name, release in releases.items() if not release.ours], environment.before_upgrade,
     )  # fmt: skip
 
@@ -153,12 +158,16 @@ def _is_due(found: Stored | None, chart: str, objects: Iterable[ObjectPlan]) -> 
     return found is None or found.status != "deployed" or any(item.action != UPDATE or item.changes for item in mine)
 
 
-def _of_object(client: Client, name: str, chart: CompiledChart, item: Object, live: Live) -> ObjectPlan:
-    found = _live_of(item, live)
-    kind, object_name = item["kind"], item["metadata"]["name"]
+def _of_object(client: Client, name: str, chart: CompiledChart, item: Object, last: Object | None, live: Live, ignored: Ignored) -> ObjectPlan:
+    """The effect on one object. last: its manifest in the release as it is."""
+    found, kind, object_name = _live_of(item, live), item["kind"], item["metadata"]["name"]
     if found is not None and (owner := _other_owner(found, chart)):
         return ObjectPlan(REFUSED, name, kind, object_name, reason=f"it exists and {owner}")
-    predicted = predict.predict(client, predict.owned(item, chart.release.name, chart.namespace), found)
+    target = predict.owned(ignored.kept(item, found), chart.release.name, chart.namespace)
+    predicted = predict.predict(client, target, found)
+    shared = False
+    if found and last and predicted.conflicts and _only_ignored(client, predicted.conflicts, chart, last, found, ignored):
+        predicted, shared = predict.predict(client, target, found, force=True), True
     if predicted.conflicts:
         owners = ", ".join(sorted({conflict.owner for conflict in predicted.conflicts}))
         return ObjectPlan(CONFLICT, name, kind, object_name, reason=f"fields are owned by {owners}", conflicts=predicted.conflicts)
@@ -177,7 +186,19 @@ def _of_object(client: Client, name: str, chart: CompiledChart, item: Object, li
     if not changed and not pods:
         return ObjectPlan(UNCHANGED, name, kind, object_name)
     reason = volumes.growth(item, found) if kind == "PersistentVolumeClaim" else ""
-    return ObjectPlan(UPDATE, name, kind, object_name, changed, reason, pods=pods)
+    return ObjectPlan(UPDATE, name, kind, object_name, changed, reason, pods=pods, shared=shared)
+
+
+def _only_ignored(client: Client, conflicts: Iterable[predict.Conflict], chart: CompiledChart, last: Object, found: Object, ignored: Ignored) -> bool:
+    """Did others change nothing but what is theirs, in the fields that conflict? Then the last manifest with that in it is what is there.
+
+    A list that is applied as a whole has one owner, whoever changed one number of it last.
+    """
+    if not all(ignored.within(conflict.field, last) for conflict in conflicts):
+        return False
+    placed = {**last, "metadata": {"namespace": chart.namespace, **last["metadata"]}}
+    again = predict.predict(client, predict.owned(ignored.kept(placed, found), chart.release.name, chart.namespace), found, force=True)
+    return again.result is not None and not diff.changes(found, {"apiVersion": last["apiVersion"], "kind": last["kind"], **again.result})
 
 
 def _volume_fault(client: Client, item: Object, found: Object | None) -> str:
@@ -202,10 +223,7 @@ def _of_database(item: ObjectPlan, compiled: Compiled, live: Live) -> ObjectPlan
 def _restarting(item: Object, found: Object, result: Object, live: Live) -> tuple[str, ...]:
     """The pods that a change replaces: of a workload whose template differs, of a RayCluster those that are not as compiled."""
     if item["kind"] == "RayCluster":
-        templates = {group: template for group, template, _ in readiness.ray_groups(item)}
-        pods = live.ray_pods(item["metadata"]["name"])
-        group_of = readiness.ray_group
-        stale = [pod for pod in pods if group_of(pod) not in templates or readiness.pod_difference(templates[group_of(pod)], pod)]
+        stale = [pod for pod in live.ray_pods(item["metadata"]["name"]) if readiness.ray_difference(item, pod)]
         return tuple(sorted(pod["metadata"]["name"] for pod in stale))
     template = found.get("spec", {}).get("template")
     if template is None or template == result.get("spec", {}).get("template"):

@@ -12,6 +12,7 @@ from syntho_deploy import plan as planning
 from syntho_deploy import process, verify
 from syntho_deploy.cluster import crds, readiness, record
 from syntho_deploy.cluster.client import MANAGER, ApiError, Client
+from syntho_deploy.cluster.ignore import Ignored
 from syntho_deploy.cluster.lease import Lease
 from syntho_deploy.cluster.releases import stored
 from syntho_deploy.cluster.stuck import Patience
@@ -127,7 +128,11 @@ def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Le
         patience = patience or Patience(client, namespace, compiled.environment.graces, steps.say)
         outcome.restarted = _settle(client, compiled, steps, deadline, lease, patience)
         with steps.step("verify") as step:
-            if left := verify.faults(client, compiled, verify.look(client, compiled)):
+            left = verify.faults(client, compiled, verify.look(client, compiled))
+            if left:  # a controller may have replaced a pod since all was ready: what does not get ready again is named by this
+                outcome.restarted += _settle(client, compiled, steps, deadline, lease, patience)
+                left = verify.faults(client, compiled, verify.look(client, compiled))
+            if left:
                 todo = f"invoke status --env={compiled.environment.name}"
                 raise NotHealthyError(_listed("the releases were written, but are not as compiled", left), todo=todo)
             step.result = f"{len(compiled.objects)} objects as compiled"
@@ -187,18 +192,20 @@ def _refuse_blocked(found: Plan, force_conflicts: bool) -> None:
 def _write(client: Client, compiled: Compiled, found: Plan, way: Way, steps: Steps, deadline: float, lease: Lease, outcome: Outcome) -> None:
     """Write the CRDs and the releases that are due, side by side, but that a chart with custom resources waits for the CRDs."""
     root = compiled.environment.root
-    due = [chart for chart in compiled.charts.values() if chart.release.name in found.releases]
+    due = {name: chart for name, chart in compiled.charts.items() if chart.release.name in found.releases}
+    shared = {item.chart for item in found.objects if item.shared}  # fields that only --force-conflicts gives back to helm
     files = {crds.name_of(file): file for chart in compiled.charts.values() for file in chart.crds} if found.crds else {}
     missing = {crd.name: files[crd.name] for crd in found.crds}
     _keep(client, compiled, found)
     _clear(client, compiled, found, steps, deadline)
     with ThreadPoolExecutor(len(due) + 1) as pool:
         applied = pool.submit(_apply_crds, client, missing, steps)
-        after = {chart.name: applied if any(is_custom(item) for item in chart.objects) else None for chart in due}
-        writes = [pool.submit(_release, root, way, client, chart, steps, deadline, lease, after[chart.name]) for chart in due]
+        after = {name: applied if any(is_custom(item) for item in chart.objects) else None for name, chart in due.items()}
+        ways = {name: replace(way, force_conflicts=way.force_conflicts or name in shared) for name in due}
+        writes = [pool.submit(_release, root, ways[name], client, chart, steps, deadline, lease, after[name]) for name, chart in due.items()]
         _await_all([applied, *writes])
     outcome.crds = list(missing)
-    outcome.releases = [f"{chart.release.name} {chart.version}" for chart in due]
+    outcome.releases = [f"{chart.release.name} {chart.version}" for chart in due.values()]
 
 
 def _keep(client: Client, compiled: Compiled, found: Plan) -> None:
@@ -268,10 +275,13 @@ def _release(
     if after:
         after.result()
     with steps.step(f"release {chart.release.name}") as step:
-        folder = chart.write(build_folder(root, chart))
+        ignored = Ignored.read(client, root, chart.namespace)
+        folder = ignored.chart(client, chart).write(build_folder(root, chart))
+        # whoever else sets a field may do so until helm writes; the plan found no other conflict
+        force = way.force_conflicts or any(ignored.paths(item) for item in chart.objects)
         left = max(5.0, deadline - time.monotonic())
         lease.check(write=True)
-        way.helm.upgrade(folder, chart.release.name, chart.namespace, client.access.kubeconfig, client.access.context, left, way.force_conflicts)
+        way.helm.upgrade(folder, chart.release.name, chart.namespace, client.access.kubeconfig, client.access.context, left, force)
         step.result = f"{chart.name} {chart.version}"
 
 

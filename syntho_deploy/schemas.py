@@ -31,6 +31,8 @@ def name_for(path: Path) -> str | None:
             return "pin"
         case ("overlays", *_, "roles.yaml"):
             return "roles"
+        case ("overlays", "ignore.yaml"):
+            return "ignore"
         case ("overlays", *folders, file) if not any(folder.endswith(".objects") for folder in folders):
             kind = re.search(r"\.(values|manifests)\.yaml$", file)
             return f"{kind[1]}-overlay" if kind else None
@@ -232,6 +234,25 @@ def _roles() -> Schema:
     )
 
 
+def _ignore() -> Schema:
+    pointer = r"^/(?:[^~]|~[01])*$(?!\n)"
+    members = {
+        "kind": _is("string", "The objects' kind."),
+        "name": _may("string", "The object's name; without it, all of the kind."),
+        "when": _names(
+            "Only where the manifest has these values: JSON Pointers, each with what stands there.",
+            {"type": ["string", "number", "boolean"]},
+            propertyNames={"pattern": pointer},
+        ),
+        "scaled": _may("boolean", "True: only an object that a HorizontalPodAutoscaler of the namespace is for.", default=False),
+        "paths": _is("array", "The fields: JSON Pointers, * for each item of a list.", minItems=1, items={"type": "string", "pattern": pointer}),
+        "why": _may("string", "Which controller sets them."),
+    }
+    items = _mapping("Fields of objects of one kind.", members, "kind", "paths")
+    description = "Fields that another controller sets: no change, no drift, and a deploy keeps their live values."
+    return {"description": description, "type": ["array", "null"], "items": items}
+
+
 def _pin() -> Schema:
     inside = r"^(?!/)(?!(?:[^\\]*/)?\.\.(?:/|$(?!\n)))[^\\]+$(?!\n)"
     path = _is("string", "A path in the source.", pattern=inside)
@@ -258,6 +279,7 @@ def schemas() -> dict[str, Schema]:
         "values-overlay": _values_overlay(),
         "manifests-overlay": _manifests_overlay(),
         "roles": _roles(),
+        "ignore": _ignore(),
         "pin": _pin(),
     }
     return {name: {"$schema": DRAFT, "title": f"syntho-deploy: {name}", **schema} for name, schema in found.items()}

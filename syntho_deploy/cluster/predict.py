@@ -52,13 +52,16 @@ def owned(item: Object, release: str, namespace: str) -> Object:
     return {**item, "metadata": metadata}
 
 
-def predict(client: Client, item: Object, live: Object | None) -> Predicted:
-    """The outcome of helm's write of `item` (from `owned`) onto `live`. Writes nothing. Raises only when the server cannot be asked."""
+def predict(client: Client, item: Object, live: Object | None, force: bool = False) -> Predicted:
+    """The outcome of helm's write of `item` (from `owned`) onto `live`; force: with --force-conflicts.
+
+    Writes nothing. Raises only when the server cannot be asked.
+    """
     try:
         if live is None or _applied_by_helm(live):
-            return Predicted(client.apply(item, HELM, dry_run=True))
+            return Predicted(client.apply(item, HELM, force, dry_run=True))
         target = build(live, item)
-        conflicts = tuple(_foreign(live, item))
+        conflicts = () if force else tuple(_foreign(live, item))
         if conflicts:
             return Predicted(conflicts=conflicts)
         path = client.path(item["apiVersion"], item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"])

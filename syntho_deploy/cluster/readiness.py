@@ -15,6 +15,7 @@ Key = tuple[str, str]  # kind, name
 
 RAY_CLUSTER, RAY_GROUP, RAY_TYPE = "ray.io/cluster", "ray.io/group", "ray.io/node-type"  # labels that the operator gives its pods
 HEAD_SERVICE_SUFFIX = "-head-svc"  # KubeRay: GenerateServiceName
+AUTOSCALER = "autoscaler"  # the container that KubeRay adds to the head of an autoscaled cluster
 
 
 class Live:
@@ -120,31 +121,44 @@ def mounts(pod: Object, claim: str) -> bool:
 
 
 def _ray_cluster(item: Object, found: Object, live: Live) -> str:
-    """The status says ready for the compiled number of workers, and each pod of its groups is as compiled and Ready.
+    """The status says ready for the number of workers, and each pod of its groups is as compiled and Ready.
 
-    The number comes from the compiled spec: the v1alpha1 CRD has no observedGeneration, and the operator leaves the state at
-    "ready" while a change is not in the pods.
+    The number comes from the compiled spec, or from the live one where Ray's autoscaler sets it: the v1alpha1 CRD has no
+    observedGeneration, and the operator leaves the state at "ready" while a change is not in the pods. An autoscaler alone
+    takes pods away, in its own time, so with one there may be more.
     """
-    status = found.get("status", {})
-    wanted = sum(group.get("replicas", 1) for group in item["spec"].get("workerGroupSpecs") or [])
+    status, autoscaled = found.get("status", {}), bool(item["spec"].get("enableInTreeAutoscaling"))
+    groups = ray_groups(item, found if autoscaled else item)
+    if beyond := _beyond_bounds(item):
+        return beyond
+    wanted = sum(count for group, _, count in groups if group)
     state = status.get("state", "")
     if state != "ready":
         return f"state {state or '(none yet)'}{': ' + status['reason'] if status.get('reason') else ''}"
     available, desired = status.get("availableWorkerReplicas", 0), status.get("desiredWorkerReplicas", 0)
-    if (available, desired) != (wanted, wanted):
+    if desired != wanted or available < wanted or (available > wanted and not autoscaled):
         return f"{available} of {wanted} workers available (the operator wants {desired})"
     pods = live.ray_pods(item["metadata"]["name"])
-    if not pods:
-        return ""
-    for group, template, count in ray_groups(item):
+    if not pods:  # where no operator works, as on a local cluster, the status is played and names no head
+        return "its pods are being made anew" if status.get("head") else ""
+    for group, _, count in groups:
         members = [pod for pod in pods if ray_group(pod) == group]
-        if len(members) != count:
+        if len(members) < count or (len(members) > count and not (autoscaled and group)):
             return f"group {group or 'head'}: {len(members)} of {count} pods"
         for pod in members:
-            if difference := pod_difference(template, pod):
+            if difference := ray_difference(item, pod):
                 return f"pod {pod['metadata']['name']} is of an older {difference}"
             if _conditions(pod).get("Ready", {}).get("status") != "True":
                 return f"pod {pod['metadata']['name']}: {pod_reason(pod) or 'not ready'}"
+    return ""
+
+
+def _beyond_bounds(item: Object) -> str:
+    """Why the operator makes fewer workers than a group asks for, or ""."""
+    for group in item["spec"].get("workerGroupSpecs") or []:
+        wanted, most = group.get("replicas", 1), group.get("maxReplicas")
+        if most is not None and wanted > most:
+            return f"group {group['groupName']}: {wanted} replicas are more than its maxReplicas {most}, which the operator keeps to"
     return ""
 
 
@@ -155,10 +169,14 @@ RULES: dict[str, Callable[[Object, Object, Live], str]] = {
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "RayCluster")
 
 
-def ray_groups(item: Object) -> list[tuple[str, Object, int]]:
-    """The groups of a RayCluster: (name, pod template, number of pods). The head's name is ""."""
+def ray_groups(item: Object, numbers: Object | None = None) -> list[tuple[str, Object, int]]:
+    """The groups of a RayCluster: (name, pod template, number of pods). The head's name is "".
+
+    numbers: the RayCluster whose numbers count, for the groups that it has.
+    """
     spec = item["spec"]
-    workers = [(group["groupName"], group["template"], group.get("replicas", 1)) for group in spec.get("workerGroupSpecs") or []]
+    counts = {group["groupName"]: group.get("replicas", 1) for one in (item, numbers or item) for group in one["spec"].get("workerGroupSpecs") or []}
+    workers = [(group["groupName"], group["template"], counts[group["groupName"]]) for group in spec.get("workerGroupSpecs") or []]
     return [("", spec["headGroupSpec"]["template"], 1), *workers]
 
 
@@ -171,11 +189,10 @@ def ray_group(pod: Object) -> str:
 def stale_ray_pods(item: Object, live: Live) -> list[Object]:
     """The pods of a RayCluster that are not as compiled and that no operator will replace, the head last.
 
-    KubeRay 0.6 compares container names, images and resources only, later ones nothing.
+    KubeRay 0.6 compares container names, images and resources only, later ones nothing; neither looks at the pods of a group that
+    left the spec.
     """
-    templates = {group: template for group, template, _ in ray_groups(item)}
-    pods = live.ray_pods(item["metadata"]["name"])
-    stale = [pod for pod in pods if ray_group(pod) in templates and pod_difference(templates[ray_group(pod)], pod)]
+    stale = [pod for pod in live.ray_pods(item["metadata"]["name"]) if ray_difference(item, pod)]
     workers = [pod for pod in stale if ray_group(pod)]
     return workers or stale
 
@@ -194,8 +211,23 @@ def blocking_pods(item: Object, live: Live) -> list[Object]:
     return [pod for pod in old if _conditions(pod).get("Ready", {}).get("status") != "True"]
 
 
+def ray_difference(item: Object, pod: Object) -> str:
+    """In what a pod of a RayCluster differs from what the operator would make of it now ("image of ray-head"), or ""."""
+    group = ray_group(pod)
+    template = next((template for name, template, _ in ray_groups(item) if name == group), None)
+    if template is None:
+        return f"spec, which had the group {group}"
+    names = {container["name"] for container in pod["spec"]["containers"]}
+    if not group and (AUTOSCALER in names) != bool(item["spec"].get("enableInTreeAutoscaling")):
+        return f"set of containers ({'with' if AUTOSCALER in names else 'without'} {AUTOSCALER})"
+    return pod_difference(template, pod)
+
+
 def pod_difference(template: Object, pod: Object) -> str:
-    """In what a pod differs from the template it should be of ("image of ray-head"), or "". What the operator adds is no difference."""
+    """In what a pod differs from the template it should be of ("image of ray-head"), or "". What is added to a pod is no difference.
+
+    Not compared: what the operator writes anew (command, args, labels), and volumes, each of which a mount stands for.
+    """
     wanted = {container["name"]: container for container in template["spec"]["containers"]}
     found = {container["name"]: container for container in pod["spec"]["containers"]}
     for name, container in wanted.items():
@@ -210,7 +242,22 @@ def pod_difference(template: Object, pod: Object) -> str:
         for entry in container.get("env") or []:
             if _entry(entry) != _entry(env.get(entry["name"], {})):
                 return f"variable {entry['name']} of {name}"
+        for key in ("envFrom", "volumeMounts", "securityContext"):
+            if not _within(container.get(key), other.get(key)):
+                return f"{key} of {name}"
+    for key in ("nodeSelector", "tolerations", "affinity", "imagePullSecrets", "priorityClassName"):
+        if not _within(template["spec"].get(key), pod["spec"].get(key)):
+            return key
     return ""
+
+
+def _within(wanted: Any, found: Any) -> bool:
+    """Is all that is wanted there? More may be, and what is empty may be absent."""
+    if isinstance(wanted, dict):
+        return all(_within(value, (found or {}).get(key)) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return all(any(_within(one, other) for other in found or []) for one in wanted)
+    return bool(wanted == found) or not (wanted or found)
 
 
 def _entry(entry: Object) -> Any:

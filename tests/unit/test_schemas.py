@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from syntho_deploy import documents, schemas
+from syntho_deploy.cluster.ignore import rules
 from syntho_deploy.documents import Json
 from syntho_deploy.environment import Environment, Target, load_environment, load_roles
 from syntho_deploy.errors import InputError, Mark
@@ -46,6 +47,10 @@ def roles(folder: Path, text: str) -> None:
     load_roles(write_files(folder, {"overlays/roles.yaml": text}), ("overlays",), nowhere)
 
 
+def ignored(folder: Path, text: str) -> None:
+    rules(write_files(folder / f"{next(NUMBER)}", {"overlays/ignore.yaml": text}))
+
+
 def pin(folder: Path, text: str) -> None:
     load_pin(write_files(folder, {"pin.yaml": text}), Path("pin.yaml"))
 
@@ -72,7 +77,8 @@ def pointers(operations: tuple[Operation, ...]) -> None:
 
 
 LOADERS: dict[str, Callable[[Path, str], None]] = {
-    "environment": environment, "roles": roles, "pin": pin, "values-overlay": values_overlay, "manifests-overlay": manifests_overlay,
+    "environment": environment, "roles": roles, "ignore": ignored, "pin": pin,
+    "values-overlay": values_overlay, "manifests-overlay": manifests_overlay,
 }  # fmt: skip
 
 
@@ -121,6 +127,14 @@ VALID: dict[str, list[Json]] = {
             "checks": {"core.secret_key": "fernet"},
             "databases": ["Deployment/postgres", "StatefulSet/a"],
         },
+    ],
+    "ignore": [
+        None,
+        [
+            {"kind": "RayCluster", "when": {"/spec/on": True, "/a~1b": "x", "/n": 0.5}, "paths": ["/spec/a/*/b", "/c"], "why": "because"},
+            {"kind": "Deployment", "name": "core", "scaled": True, "paths": ["/spec/replicas"]},
+            {"kind": "Deployment", "name": None, "scaled": None, "when": None, "paths": ["/"], "why": None},
+        ],
     ],
     "pin": [
         {"source": "sandbox/charts", "charts": {"ray": "ray"}},
@@ -230,6 +244,16 @@ WRONG: dict[str, tuple[str, Json]] = {
     "an unknown member": ("values-overlay", [{"op": "remove", "path": "/a", "reason": "x"}]),
     "a mapping of operations": ("values-overlay", {"op": "remove", "path": "/a"}),
     "an operation that is a text": ("values-overlay", ["remove"]),
+    "ignored fields as a mapping": ("ignore", {"kind": "A", "paths": ["/a"]}),
+    "a rule that is a text": ("ignore", ["/a"]),
+    "a rule without a kind": ("ignore", [{"paths": ["/a"]}]),
+    "a rule without paths": ("ignore", [{"kind": "A"}]),
+    "no path in a rule": ("ignore", [{"kind": "A", "paths": []}]),
+    "a path of a rule without a slash": ("ignore", [{"kind": "A", "paths": ["a"]}]),
+    "the whole object": ("ignore", [{"kind": "A", "paths": [""]}]),
+    "a condition on nothing": ("ignore", [{"kind": "A", "paths": ["/a"], "when": {"/b": None}}]),
+    "a condition without a slash": ("ignore", [{"kind": "A", "paths": ["/a"], "when": {"b": 1}}]),
+    "an unknown key of a rule": ("ignore", [{"kind": "A", "paths": ["/a"], "path": "/b"}]),
     "manifests that are nothing": ("manifests-overlay", None),
     "a target without a kind": ("manifests-overlay", [{"target": {"name": "a"}, "delete": True}]),
     "no target": ("manifests-overlay", [{"delete": True}]),
