@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from syntho_deploy import diff, documents, explain
+from syntho_deploy import diff, documents, errors, explain
 from syntho_deploy.compile import HOOK, Compiled, Project
 from syntho_deploy.diff import Change
 from syntho_deploy.helm import Helm
@@ -16,11 +16,13 @@ SIGNS = {ADDED: "+", REMOVED: "-", CHANGED: "~", SAME: " "}
 
 
 class Difference(NamedTuple):
-    """One object. what: added or removed by the environment, changed, or the same as by default; origins: of each changed field, what set it."""
+    """One object. what: added or removed by the environment, changed, or the same as by default; origin: the overlay that adds or deletes
+    it, or "" where a value does; changes: each field with what set it."""
 
     chart: str
     label: str
     what: str
+    origin: str = ""
     changes: tuple[tuple[Change, str], ...] = ()
 
 
@@ -34,14 +36,16 @@ def differences(compiled: Compiled, project: Project, helm: Helm) -> list[Differ
     for name, text in project.render_defaults(helm).items():
         default = {label(item): item for item in documents.load_manifests(text) if HOOK not in (item["metadata"].get("annotations") or {})}
         ours = {label(item): item for item in compiled.charts[name].objects}
+        setters = {manifest.label: manifest.added or manifest.deleted for manifest in project.manifests[name].everything}
+        origins = {of: errors.shown(setter.mark) for of, setter in setters.items() if setter}
         for of, item in ours.items():
             if of not in default:
-                found.append(Difference(name, of, ADDED))
+                found.append(Difference(name, of, ADDED, origins.get(of, "")))
                 continue
             changes = [(change, _origin(project, helm, of, change.path)) for change in diff.changes(default[of], item)]
             set_here = tuple((change, origin) for change, origin in changes if origin)
-            found.append(Difference(name, of, CHANGED if set_here else SAME, set_here))
-        found += [Difference(name, of, REMOVED) for of in default if of not in ours and not of.startswith("Secret/")]
+            found.append(Difference(name, of, CHANGED if set_here else SAME, changes=set_here))
+        found += [Difference(name, of, REMOVED, origins.get(of, "")) for of in default if of not in ours and not of.startswith("Secret/")]
     return found
 
 
@@ -55,7 +59,7 @@ def text(found: list[Difference]) -> str:
     lines = []
     for one in found:
         if one.what != SAME:
-            lines.append(f"{SIGNS[one.what]} {one.label}")
+            lines.append(f"{SIGNS[one.what]} {one.label}{f'  ({one.origin})' if one.origin else ''}")
             lines += [f"    {change.path}: {shown(change.before)} -> {shown(change.after)}  ({origin})" for change, origin in one.changes]
     return "\n".join([*lines, f"{counted(found)}; compared with the charts' own values, no cluster was asked"])
 
@@ -66,10 +70,10 @@ def counted(found: list[Difference]) -> str:
 
 
 def as_json(found: list[Difference]) -> list[dict[str, Any]]:
-    """[{"chart", "object", "difference", "changes": [{"path", "default", "value", "origin"}]}]. It holds no secret of the environment's."""
+    """[{"chart", "object", "difference", "origin", "changes": [{"path", "default", "value", "origin"}]}]. It holds no secret of the environment's."""
     return [
         {
-            "chart": one.chart, "object": one.label, "difference": one.what,
+            "chart": one.chart, "object": one.label, "difference": one.what, "origin": one.origin,
             "changes": [{"path": c.path, "default": c.before, "value": c.after, "origin": origin} for c, origin in one.changes],
         }
         for one in found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,8 +50,8 @@ def test_objects_that_come_go_and_stay_are_told_apart(local: dict[str, offline.D
     assert local["ConfigMap/redis-configuration"].what == offline.REMOVED
     assert local["Service/core-service"].what == offline.SAME
     text = offline.text(list(local.values()))
-    assert "+ ConfigMap/extra\n" in text
-    assert "- ConfigMap/redis-configuration\n" in text
+    assert re.search(r"^\+ ConfigMap/extra  \(.*overlays/local/syntho-ui.objects/extra.yaml:1:1\)$", text, re.MULTILINE)
+    assert re.search(r"^- ConfigMap/redis-configuration  \(.*overlays/local/syntho-ui.manifests.yaml:1:3\)$", text, re.MULTILINE)
     assert "Service/core-service" not in text
 
 
