@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,6 +128,13 @@ class Roles:
 def names(root: Path) -> list[str]:
     """The environments there are, sorted."""
     return sorted(path.stem for path in (root / "envs").glob("*.yaml"))
+
+
+def readable(root: Path) -> Iterator[Environment]:
+    """The environments whose files are right. A fault in the file of one is no obstacle to another."""
+    for name in names(root):
+        with suppress(InputError):
+            yield load_environment(root, name)
 
 
 def chosen(root: Path, text: str) -> list[str]:

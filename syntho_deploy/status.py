@@ -10,6 +10,7 @@ from syntho_deploy.cluster.client import Client
 from syntho_deploy.cluster.releases import stored
 from syntho_deploy.compile import Compiled
 from syntho_deploy.console import table
+from syntho_deploy.secrets import store
 
 
 def status(client: Client, compiled: Compiled) -> dict[str, Any]:
@@ -19,6 +20,7 @@ def status(client: Client, compiled: Compiled) -> dict[str, Any]:
     "current"}], "workloads": [{"kind", "name", "ready", "reason"}], "faults": [text]}; a release that is not there has status "absent".
     """
     namespace = compiled.environment.target.namespace
+    store.learn(client, compiled)
     found = stored(client, namespace, [chart.release.name for chart in compiled.charts.values()])
     releases = []
     for chart in compiled.charts.values():
