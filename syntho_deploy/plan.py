@@ -21,6 +21,7 @@ from syntho_deploy.cluster.watch import snapshot
 from syntho_deploy.compile import KEEP, Compiled, CompiledChart
 from syntho_deploy.diff import Change
 from syntho_deploy.errors import InputError, LockedError, PreflightError
+from syntho_deploy.redact import redact
 from syntho_deploy.secrets import store
 from syntho_deploy.secrets.sentinels import label
 
@@ -95,6 +96,7 @@ def make(client: Client, compiled: Compiled) -> Plan:
     Raises `PreflightError`, `LockedError` as the reads do; a change that is impossible is in the plan, not an error.
     """
     namespace, environment = compiled.environment.target.namespace, compiled.environment
+    store.learn(client, compiled)
     releases = stored(client, namespace, [chart.release.name for chart in compiled.charts.values()])
     _refuse_pending(releases.values(), namespace)
     files = [file for chart in compiled.charts.values() for file in chart.crds]
@@ -102,9 +104,10 @@ def make(client: Client, compiled: Compiled) -> Plan:
     old = {name: _old_objects(found) for name, found in releases.items()}
     kinds = {(item["apiVersion"], item["kind"]) for item in [*compiled.objects, *(item for items in old.values() for item in items)]}
     live = snapshot(client, namespace, sorted(kinds | {("v1", "Pod")}))
+    foreign = [name for name, release in releases.items() if not release.ours]
     with ThreadPoolExecutor(WORKERS) as pool:
         work = [(name, chart, item) for name, chart in compiled.charts.items() for item in chart.objects]
-        objects = list(pool.map(lambda one: _of_object(client, one[0], one[1], one[2], live), work))
+        objects = list(pool.map(lambda one: _of_object(client, one[0], one[1], one[2], live, one[1].release.name in foreign), work))
     for name, chart in compiled.charts.items():
         objects += _leaving(name, chart, old.get(chart.release.name, []), live)
     due = {chart.release.name: chart.version for name, chart in compiled.charts.items() if _is_due(releases.get(chart.release.name), name, objects)}
@@ -112,7 +115,7 @@ def make(client: Client, compiled: Compiled) -> Plan:
     return Plan(
         environment.name, _cluster_id(client), _inputs(compiled), objects, sorted(missing), store.due(client, compiled), due,
         {key: documents.sha256(documents.canonical(diff.stable(item))) for key, item in sorted(namespaces.items()) if item},
-        [name for name, release in releases.items() if not release.ours],
+        foreign,
     )  # fmt: skip
 
 
@@ -145,7 +148,7 @@ def _is_due(found: Stored | None, chart: str, objects: Iterable[ObjectPlan]) -> 
     return found is None or found.status != "deployed" or any(item.action != UPDATE or item.changes for item in mine)
 
 
-def _of_object(client: Client, name: str, chart: CompiledChart, item: Object, live: Live) -> ObjectPlan:
+def _of_object(client: Client, name: str, chart: CompiledChart, item: Object, live: Live, foreign: bool) -> ObjectPlan:
     found = _live_of(item, live)
     kind, object_name = item["kind"], item["metadata"]["name"]
     if found is not None and (owner := _other_owner(found, chart)):
@@ -163,7 +166,7 @@ def _of_object(client: Client, name: str, chart: CompiledChart, item: Object, li
     if found is None:
         return ObjectPlan(CREATE, name, kind, object_name, checked=predicted.checked)
     result = predicted.result or {}
-    changed = tuple(diff.changes(found, {"apiVersion": item["apiVersion"], "kind": kind, **result}))
+    changed = tuple(diff.changes(found, {"apiVersion": item["apiVersion"], "kind": kind, **result}, foreign))
     pods = _restarting(item, found, result, live)
     if not changed and not pods:
         return ObjectPlan(UNCHANGED, name, kind, object_name)
@@ -276,15 +279,8 @@ def text(plan: Plan) -> str:
 
 def shown(value: Any) -> str:
     """A value on one line, cut when it is long."""
-    return (
-        value
-        if value is diff.ABSENT
-        else documents.canonical(value)
-        if not isinstance(value, str)
-        else value
-        if len(value) < 120
-        else value[:117] + "..."
-    )
+    words = redact(value if isinstance(value, str) else documents.canonical(value))
+    return words if len(words) < 120 or not isinstance(value, str) else words[:117] + "..."
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
