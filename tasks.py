@@ -35,9 +35,17 @@ def _project(env: str) -> Project:
     from syntho_deploy.compile import Project
     from syntho_deploy.secrets import sources
 
+    _hide_sources()
     project = Project.load(ROOT, env)
     sources.hide(project.environment)
     return project
+
+
+def _hide_sources() -> None:
+    """Keep the variables that secrets come from, of all environments, out of every program that is started."""
+    from syntho_deploy.secrets import sources
+
+    sources.hide_all(ROOT)
 
 
 def _projects(env: str) -> tuple[list[Project], list[DeployError]]:
@@ -50,6 +58,7 @@ def _projects(env: str) -> tuple[list[Project], list[DeployError]]:
     names = chosen(ROOT, env)
     if len(names) == 1:
         return [_project(names[0])], []
+    _hide_sources()
     checked: dict[Path, Vendored] = {}
     projects, faults = [], []
     for name in names:
@@ -105,6 +114,7 @@ def vendor(c: Context, url: str = "", update: bool = False, check: bool = False,
     from syntho_deploy.vendor import load_pin
     from syntho_deploy.vendor import vendor as run
 
+    _hide_sources()
     print("\n".join(run(ROOT, load_pin(ROOT, ROOT / pin), url or None, update, check).lines))
 
 
@@ -158,7 +168,9 @@ def new_env(
 ) -> None:
     """Write a new environment, made from one that is there. On a terminal it asks for whatever no option gives."""
     from syntho_deploy import newenv
+    from syntho_deploy.redact import unmasked
 
+    _hide_sources()
     answers = newenv.Answers(
         context or None, namespace or None, kubernetes or None, components or None,
         dict(newenv.pairs(vars or [], "vars")), tuple(newenv.pairs(secrets or [], "secrets")),
@@ -166,7 +178,7 @@ def new_env(
     terminal = newenv.Terminal() if sys.stdin.isatty() else None
     draft = newenv.draft(ROOT, env, from_, answers, terminal, say)
     if dry_run:
-        print(draft.text, end="")
+        print(draft.text, end="", file=unmasked(sys.stdout))
     else:
         draft.write()
     for note in draft.notes:
@@ -187,9 +199,10 @@ def new_env(
 def template(c: Context, env: str, chart: str = "", stage: str = "compiled", output: str = "") -> None:
     """Print what would be installed: YAML that `kubectl apply` takes, without hooks and Secrets."""
     from syntho_deploy import stages
+    from syntho_deploy.redact import unmasked
 
     projects, faults = _projects(env)
-    faults += stages.template(projects, chart, stage, Path(output) if output else None, sys.stdout)
+    faults += stages.template(projects, chart, stage, Path(output) if output else None, unmasked(sys.stdout))
     _finish(faults)
 
 
@@ -215,6 +228,7 @@ def tools(c: Context, provision: str = "", json: bool = False) -> None:
     """Show which helm and which parts of the local cluster are used and why, or fetch and build them."""
     from syntho_deploy import tools as found
 
+    _hide_sources()
     if provision:
         found.provision([item.name for item in found.status()] if provision == "all" else provision.split(","), say)
     rows: list[dict[str, Any]] = [
@@ -248,6 +262,7 @@ def cluster(c: Context, env: str = "local", create: bool = False, delete: bool =
 
     if create + delete + status > 1:
         raise InputError("choose one of --create, --delete and --status")
+    _hide_sources()
     environment = load_environment(ROOT, env)
     if not environment.target.local:
         raise InputError(

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 from invoke.exceptions import Exit
 
 from syntho_deploy.errors import DeployError, InputError, PreflightError
-from syntho_deploy.redact import redact
+from syntho_deploy.redact import mask_streams, redact
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,13 +23,15 @@ UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 def command(function: Callable[P, T]) -> Callable[P, T]:
-    """A task whose `DeployError` becomes its sentence on stderr and its exit code, and whose interrupt ends all children.
+    """A task whose `DeployError` becomes its sentence on stderr and its exit code, whose interrupt ends all children, and whose
+    output is masked.
 
     SIGTERM, by which CI systems end a job, is an interrupt like Ctrl-C.
     """
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        mask_streams()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
         try:

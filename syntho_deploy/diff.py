@@ -9,10 +9,13 @@ from typing import Any
 
 from syntho_deploy.documents import Json
 from syntho_deploy.overlays.pointer import identity, text
+from syntho_deploy.redact import MASK
 
 SERVER_METADATA = ("managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink")
 SERVER_ANNOTATIONS = ("deployment.kubernetes.io/revision",)
 ABSENT = "(absent)"
+CONTENT = ("data", "stringData")  # of a Secret
+MAY_HOLD_SECRETS = (*CONTENT, "env", "command", "args", "annotations", "httpHeaders", "rayStartParams")
 
 
 @dataclass(frozen=True)
@@ -36,21 +39,28 @@ def stable(item: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def changes(before: dict[str, Any], after: dict[str, Any], masked: bool = False) -> list[Change]:
+def changes(before: dict[str, Any], after: dict[str, Any], foreign: bool = False) -> list[Change]:
     """The fields in which two states of one object differ, what the server writes left aside.
 
     A value is masked where it may be a secret: everything of a Secret's content, and an environment value that gives way to
-    a reference, or to text with one in it. masked: mask all.
+    a reference, or to text with one in it. foreign: `before` was not made from a compiled chart, so whatever of it may hold a
+    secret is masked (`MAY_HOLD_SECRETS`).
     """
-    secret = masked or before.get("kind") == "Secret" or after.get("kind") == "Secret"
-    found = list(_differences(stable(before), stable(after), ()))
-    return [Change(text(keys), _masked(one, keys, secret), _masked(other, keys, secret)) for keys, one, other in found]
+    secret = before.get("kind") == "Secret" or after.get("kind") == "Secret"
+    found = _differences(stable(before), stable(after), ())
+    old, new = MAY_HOLD_SECRETS if foreign else CONTENT if secret else (), CONTENT if secret else ()
+    return [Change(text(keys), _masked(one, keys, old), _masked(other, keys, new)) for keys, one, other in found]
 
 
-def _masked(value: Json, keys: tuple[str, ...], secret: bool) -> Json:
-    if value is not ABSENT and secret and keys[:1] in (("data",), ("stringData",)):
-        return "***"
-    return value
+def _masked(value: Json, keys: tuple[str, ...], where: tuple[str, ...]) -> Json:
+    """The value with all that is under one of these keys as `***`."""
+    if value is ABSENT or value == MASK:
+        return value
+    if any(key in where for key in keys):
+        return MASK
+    if isinstance(value, dict):
+        return {key: _masked(item, (key,), where) for key, item in value.items()}
+    return [_masked(item, (), where) for item in value] if isinstance(value, list) else value
 
 
 def _differences(one: Json, other: Json, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Json, Json]]:
@@ -89,7 +99,7 @@ def _env(one: dict[str, Any], other: dict[str, Any], keys: tuple[str, ...]) -> I
     hide = "valueFrom" in other or "$(SECRET_" in str(other.get("value"))
     before, after = copy.copy(one), copy.copy(other)
     if hide and "value" in before:
-        before["value"] = "***"
+        before["value"] = MASK
     if "valueFrom" in before or "valueFrom" in after:
         yield keys, {k: v for k, v in before.items() if k != "name"}, {k: v for k, v in after.items() if k != "name"}
     else:

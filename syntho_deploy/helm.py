@@ -263,13 +263,14 @@ class Helm(NamedTuple):
     def upgrade(self, chart: Path, release: str, namespace: str, kubeconfig: str, context: str, timeout: float, force: bool = False) -> None:
         """Install or upgrade a release to a compiled chart by server-side apply, without waiting for readiness.
 
-        force: take fields that another manager owns.
+        force: take fields that another manager owns. The values of an earlier `helm install`, which helm would carry on in the
+        release though a compiled chart has none, are dropped: they may hold secrets.
 
         Raises the error that helm's text stands for (`FAILURES`), or `NotHealthyError` for one that is not known.
         """
         argv = [
             str(self.path), "upgrade", release, str(chart), "--install", "--namespace", namespace, "--kube-context", context, "--server-side=true",
-            "--skip-crds", "--history-max", str(HISTORY_MAX), "--disable-openapi-validation", "--timeout", f"{timeout:.0f}s",
+            "--skip-crds", "--reset-values", "--history-max", str(HISTORY_MAX), "--disable-openapi-validation", "--timeout", f"{timeout:.0f}s",
             *(["--force-conflicts"] if force else []),
         ]  # fmt: skip
         self._write(argv, release, namespace, kubeconfig, timeout)

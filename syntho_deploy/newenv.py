@@ -9,7 +9,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from syntho_deploy.helm import Helm
 from syntho_deploy.overlays.layers import Layer, components, layers
 from syntho_deploy.overlays.patch import load_manifest_patches, load_values_patch
 from syntho_deploy.overlays.variables import REFERENCE
+from syntho_deploy.secrets import sources
 from syntho_deploy.section import NAMES
 from syntho_deploy.vendor import load_pin
 from syntho_deploy.vendor.pin import run_vendor
@@ -223,7 +223,7 @@ class _Making:
 
     def _namespace(self, context: str) -> None:
         local = "" if context else self.old.target.local
-        taken = {e.target.namespace: e for e in _others(self.root) if (e.target.context, e.target.local) == (context, local)}
+        taken = {e.target.namespace: e for e in environment.readable(self.root) if (e.target.context, e.target.local) == (context, local)}
 
         def free(text: str) -> str:
             if not DNS_LABEL.fullmatch(text):
@@ -349,6 +349,7 @@ class _Making:
             try:
                 documents.write(Path(folder) / "envs" / f"{self.name}.yaml", self.text)
                 made = load_environment(Path(folder), self.name)
+                sources.hide(made)
                 made = replace(made, root=self.root, pin_file=self.old.pin_file)
                 renamed = [layer._replace(name=self.name) if _is_own(layer, self.old) else layer for layer in self.layers]
                 try:
@@ -383,12 +384,6 @@ def _headed(text: str, name: str, source: str, same: bool) -> str:
 def _is_own(layer: Layer, environment: Environment) -> bool:
     """Whether a layer is the environment's own overlay, and not a component of the same name."""
     return layer.name == environment.name and layer.folder.parent.name != "components"
-
-
-def _others(root: Path) -> Iterator[Environment]:
-    for name in environment.names(root):
-        with suppress(InputError):  # of another's file, which is no obstacle
-            yield load_environment(root, name)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -446,7 +441,8 @@ def _sourced(name: str, old: dict[str, Json], text: str) -> dict[str, Json]:
     known = ("generate", "env", "file", *(["server"] if "server" in old else []))
     if kind not in known or not value or (kind == "generate" and value not in GENERATORS):
         near = nearest(value, GENERATORS) if kind == "generate" else nearest(kind, known)
-        raise InputError(f'"{text}" is no source of the secret "{name}"{near}', todo=f"{SOURCES}; KIND: {', '.join(GENERATORS)}")
+        # not quoted: who mistakes this for the place of the secret itself would find it in a log
+        raise InputError(f'this is no source of the secret "{name}"{near}', todo=f"{SOURCES}; KIND: {', '.join(GENERATORS)}")
     if kind == "server":
         return {**old, "server": value}
     user, comma, password = value.partition(",")

@@ -108,6 +108,7 @@ def make(client: Client, compiled: Compiled) -> Plan:
     Raises `PreflightError`, `LockedError` as the reads do; a change that is impossible is in the plan, not an error.
     """
     namespace, environment = compiled.environment.target.namespace, compiled.environment
+    store.learn(client, compiled)
     releases = stored(client, namespace, [chart.release.name for chart in compiled.charts.values()])
     _refuse_pending(releases.values(), environment.name)
     files = [file for chart in compiled.charts.values() for file in chart.crds]
@@ -117,10 +118,12 @@ def make(client: Client, compiled: Compiled) -> Plan:
     live = snapshot(client, namespace, sorted(kinds | {("v1", "Pod"), ("v1", "PersistentVolumeClaim")}))
     ignored = Ignored.read(client, environment.root, namespace)
     before = {name: {label(item): item for item in items} for name, items in old.items()}
+    foreign = [name for name, release in releases.items() if not release.ours]
     with ThreadPoolExecutor(WORKERS) as pool:
         work = [(name, chart, item) for name, chart in compiled.charts.items() for item in chart.objects]
         last = [before.get(chart.release.name, {}).get(label(item)) for _, chart, item in work]
-        objects = list(pool.map(lambda one, old: _of_object(client, one[0], one[1], one[2], old, live, ignored), work, last))
+        taken = [chart.release.name in foreign for _, chart, _ in work]
+        objects = list(pool.map(lambda one, old, over: _of_object(client, one[0], one[1], one[2], old, live, ignored, over), work, last, taken))
     for name, chart in compiled.charts.items():
         objects += _leaving(name, chart, old.get(chart.release.name, []), live)
     objects = [_of_database(item, compiled, live) if item.label in compiled.roles.databases else item for item in objects]
@@ -129,7 +132,7 @@ def make(client: Client, compiled: Compiled) -> Plan:
     return Plan(
         environment.name, _cluster_id(client), _inputs(compiled), objects, missing, store.due(client, compiled), due,
         {key: documents.sha256(documents.canonical(diff.stable(item))) for key, item in sorted(present.items())},
-        [name for name, release in releases.items() if not release.ours], environment.before_upgrade,
+        foreign, environment.before_upgrade,
     )  # fmt: skip
 
 
@@ -158,8 +161,10 @@ def _is_due(found: Stored | None, chart: str, objects: Iterable[ObjectPlan]) -> 
     return found is None or found.status != "deployed" or any(item.action != UPDATE or item.changes for item in mine)
 
 
-def _of_object(client: Client, name: str, chart: CompiledChart, item: Object, last: Object | None, live: Live, ignored: Ignored) -> ObjectPlan:
-    """The effect on one object. last: its manifest in the release as it is."""
+def _of_object(
+    client: Client, name: str, chart: CompiledChart, item: Object, last: Object | None, live: Live, ignored: Ignored, foreign: bool
+) -> ObjectPlan:  # fmt: skip
+    """The effect on one object. last: its manifest in the release as it is; foreign: somebody else made the release."""
     found, kind, object_name = _live_of(item, live), item["kind"], item["metadata"]["name"]
     if found is not None and (owner := _other_owner(found, chart)):
         return ObjectPlan(REFUSED, name, kind, object_name, reason=f"it exists and {owner}")
@@ -181,7 +186,7 @@ def _of_object(client: Client, name: str, chart: CompiledChart, item: Object, la
     if found is None:
         return ObjectPlan(CREATE, name, kind, object_name, checked=predicted.checked)
     result = predicted.result or {}
-    changed = tuple(diff.changes(found, {"apiVersion": item["apiVersion"], "kind": kind, **result}))
+    changed = tuple(diff.changes(found, {"apiVersion": item["apiVersion"], "kind": kind, **result}, foreign))
     pods = _restarting(item, found, result, live)
     if not changed and not pods:
         return ObjectPlan(UNCHANGED, name, kind, object_name)
@@ -341,15 +346,8 @@ def _backup(plan: Plan) -> str:
 
 def shown(value: Any) -> str:
     """A value on one line, cut when it is long."""
-    return (
-        value
-        if value is diff.ABSENT
-        else documents.canonical(value)
-        if not isinstance(value, str)
-        else value
-        if len(value) < 120
-        else value[:117] + "..."
-    )
+    words = redact(value if isinstance(value, str) else documents.canonical(value))
+    return words if len(words) < 120 or not isinstance(value, str) else words[:117] + "..."
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

@@ -25,7 +25,7 @@ TERM_GRACE = 30.0  # seconds that a child gets between SIGTERM and SIGKILL: helm
 _lock = threading.RLock()  # a signal handler may come while the main thread holds it
 _stopping = threading.Event()
 _running: set[subprocess.Popen[str]] = set()
-_hidden: set[str] = set()
+_hidden: dict[str, str] = {}
 _writes_forbidden = threading.local()
 
 
@@ -52,13 +52,16 @@ def quoted(argv: Sequence[str]) -> str:
 
 
 def hide_environment(*names: str) -> None:
-    """Keep these variables (the sources of secrets) out of every child's environment from now on."""
-    _hidden.update(names)
+    """Take these variables (the sources of secrets) out of this process's environment, and so out of that of every child,
+    also of one that a library starts: a kubeconfig's credentials come from a program. `variable` still has them."""
+    for name in names:
+        if name in os.environ:
+            _hidden[name] = os.environ.pop(name)
 
 
-def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without the sources of secrets, plus `extra`."""
-    return {k: v for k, v in os.environ.items() if k not in _hidden} | dict(extra or {})
+def variable(name: str) -> str | None:
+    """An environment variable, hidden or not, or None."""
+    return os.environ.get(name, _hidden.get(name))
 
 
 @contextmanager
@@ -85,7 +88,7 @@ def run(
 ) -> Result:
     """Run a program to its end and return what it printed.
 
-    timeout: seconds, then SIGTERM. env: added to `child_environment()`. check: raise `ProcessError` on a non-zero exit.
+    timeout: seconds, then SIGTERM. env: added to this process's own. check: raise `ProcessError` on a non-zero exit.
     writes: the program changes a cluster. raw: stdout is data for us, not for a person, and is not redacted.
     say: gets each line, redacted, as it is printed.
     """
@@ -97,7 +100,7 @@ def run(
     try:
         child = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
-            errors="replace", env=child_environment(env), cwd=cwd, start_new_session=True,
+            errors="replace", env={**os.environ, **(env or {})}, cwd=cwd, start_new_session=True,
         )  # fmt: skip
     except OSError as error:
         raise ProcessError(f"{words[0]} cannot be started: {error.strerror}", words) from error

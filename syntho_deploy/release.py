@@ -337,6 +337,7 @@ def undeploy(client: Client, compiled: Compiled, helm: Helm, steps: Steps, timeo
     Raises `PreflightError` for a release that was not made from a compiled chart: its manifest does not keep its volumes.
     """
     namespace = compiled.environment.target.namespace
+    store.learn(client, compiled)
     releases = stored(client, namespace, [chart.release.name for chart in compiled.charts.values()])
     foreign = [release.name for release in releases.values() if not release.ours]
     if foreign and not delete_data:

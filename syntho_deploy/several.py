@@ -103,6 +103,7 @@ def run(root: Path, env: str, json: bool, work: Work, confirm: Callable[[list[En
     other, since a Lease keeps them apart. Returns the exit code, of several the worst, and the error that goes with it. For a single
     environment, errors are raised.
     """
+    sources.hide_all(root)
     names, shared, steps = chosen(root, env), Shared(), Steps()
     if len(names) == 1:
         project = _project(root, names[0], shared)

@@ -16,6 +16,7 @@ from syntho_deploy.cluster.watch import View
 from syntho_deploy.compile import Compiled
 from syntho_deploy.console import redrawn, show_line, table
 from syntho_deploy.redact import redact
+from syntho_deploy.secrets import store
 
 BURST_SECONDS = 0.2  # what moves together is shown together
 HOUR = 3600.0
@@ -28,6 +29,7 @@ def status(client: Client, compiled: Compiled, seen: Live | None = None) -> dict
     "current"}], "workloads": [{"kind", "name", "ready", "reason"}], "faults": [text]}; a release that is not there has status "absent".
     """
     namespace = compiled.environment.target.namespace
+    store.learn(client, compiled)
     found = stored(client, namespace, [chart.release.name for chart in compiled.charts.values()])
     releases = []
     for chart in compiled.charts.values():

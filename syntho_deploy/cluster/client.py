@@ -237,7 +237,7 @@ def _refusal(status: int, text: str, request: str) -> ApiError:
         causes = tuple((answer.get("details") or {}).get("causes") or ())
         return ApiError(status, answer.get("reason", ""), answer.get("message", text), request, causes)
     except (ValueError, AttributeError):
-        return ApiError(status, "", text[:300], request)
+        return ApiError(status, "", redact(text)[:300], request)
 
 
 def access_by_context(kubeconfig: str, context: str) -> Access:

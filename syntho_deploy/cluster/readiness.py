@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from syntho_deploy.redact import redact
+
 Object = dict[str, Any]
 Key = tuple[str, str]  # kind, name
 
@@ -298,10 +300,10 @@ def pod_reason(pod: Object) -> str:
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
             message = waiting.get("message", "")
-            return f"{container['name']}: {waiting['reason']}{': ' + message[:200] if message else ''}"
+            return f"{container['name']}: {waiting['reason']}{': ' + redact(message)[:200] if message else ''}"
     scheduled = _conditions(pod).get("PodScheduled", {})
     if scheduled.get("status") == "False":
-        return f"{scheduled.get('reason', 'not scheduled')}: {scheduled.get('message', '')[:200]}"
+        return f"{scheduled.get('reason', 'not scheduled')}: {redact(scheduled.get('message', ''))[:200]}"
     return ""
 
 

@@ -10,9 +10,9 @@ import string
 from pathlib import Path
 
 from syntho_deploy import process
-from syntho_deploy.environment import Environment, SecretSpec
+from syntho_deploy.environment import Environment, SecretSpec, readable
 from syntho_deploy.errors import PreflightError
-from syntho_deploy.redact import redact, register
+from syntho_deploy.redact import register
 
 TOKEN_BYTES = 32
 COMMAND_TIMEOUT = 60.0
@@ -21,9 +21,19 @@ DJANGO = string.ascii_lowercase + string.digits + "!@#%^&*(-_=+)"  # django-admi
 
 def hide(environment: Environment) -> None:
     """Keep the variables that secrets come from out of every child, and their values out of every output."""
-    names = [name for spec in environment.secrets.values() for name in (spec.env, spec.username_env) if name]
+    names = _variables(environment)
     process.hide_environment(*names)
-    register(*(os.environ[name] for name in names if name in os.environ))
+    register(*filter(None, map(process.variable, names)))
+
+
+def hide_all(root: Path) -> None:
+    """Keep the variables of every environment out of every child: who deploys one may have exported those of others too."""
+    for environment in readable(root, os.environ):
+        process.hide_environment(*_variables(environment))
+
+
+def _variables(environment: Environment) -> list[str]:
+    return [name for spec in environment.secrets.values() for name in (spec.env, spec.username_env) if name]
 
 
 def value(spec: SecretSpec, root: Path) -> str:
@@ -82,17 +92,17 @@ def _generated(spec: SecretSpec) -> str:
 
 
 def _from_command(spec: SecretSpec, root: Path) -> str:
-    """What a command prints: of Vault, sops, a cloud's secret store. Its output is shown nowhere."""
+    """What a command prints: of Vault, sops, a cloud's secret store. Its output is shown nowhere, its stderr neither: `set -x`
+    and many a client's debugging print the secret there, and we could not tell it from other words."""
     try:
         result = process.run(spec.command, timeout=COMMAND_TIMEOUT, cwd=root, check=False, raw=True)
     except process.ProcessError as error:
         raise PreflightError(f'the secret "{spec.name}" comes from a command: {error.what}', spec.mark, error.todo) from None
     register(*result.stdout.split("\n"))
     if result.code:
-        words = redact(result.stderr).strip()[-500:] or "without a word"
-        raise PreflightError(
-            f'the secret "{spec.name}" comes from the command {spec.command[0]}, which failed: {words}', spec.mark, process.quoted(spec.command)
-        )
+        what = f'the secret "{spec.name}" comes from the command {spec.command[0]}, which failed with exit code {result.code}'
+        todo = f"what it said is not shown, since it may hold the secret; to see it: {process.quoted(spec.command)}"
+        raise PreflightError(what, spec.mark, todo)
     found = result.stdout.rstrip("\r\n")
     if not found:
         raise PreflightError(f'the secret "{spec.name}" comes from the command {spec.command[0]}, which printed nothing', spec.mark)
@@ -100,9 +110,9 @@ def _from_command(spec: SecretSpec, root: Path) -> str:
 
 
 def _variable(name: str, spec: SecretSpec) -> str:
-    found = os.environ.get(name, "")
+    found = process.variable(name)
     if not found:
-        state = "is empty" if name in os.environ else "is not set"
+        state = "is not set" if found is None else "is empty"
         raise PreflightError(f'the secret "{spec.name}" comes from the variable {name}, which {state}', spec.mark, f"export {name}=…, then run again")
     return found.rstrip("\r\n")
 

@@ -24,6 +24,7 @@ ENVIRONMENT = "syntho-deploy/environment"
 CREATED = "syntho-deploy/created"  # when each key came, as JSON
 PLACEHOLDER = re.compile(r"(\$\$)|\$\{secret:([^}|]+)(\|url)?\}")
 DOCKER_CONFIG = "kubernetes.io/dockerconfigjson"
+DOCKER_KEY = ".dockerconfigjson"
 ATTEMPTS = 5
 
 
@@ -86,7 +87,7 @@ def wanted(compiled: Compiled) -> list[Wanted]:
     for spec in compiled.environment.secrets.values():
         if spec.server:
             name = spec.object_name or _pull_secret(compiled, spec.name)
-            found.append(Wanted(name, DOCKER_CONFIG, {".dockerconfigjson": _registry(compiled, spec)}))
+            found.append(Wanted(name, DOCKER_CONFIG, {DOCKER_KEY: _registry(compiled, spec)}))
     names = [need.name for need in found]
     for spec in compiled.environment.secrets.values():
         if spec.server and names.count(spec.object_name) > 1:
@@ -163,6 +164,33 @@ def stored_values(compiled: Compiled, live: dict[str, Object | None]) -> dict[st
             if match and match[2] and not match[3] and key in data:
                 values[match[2]] = base64.b64decode(data[key]).decode("utf-8", "surrogateescape")
     return values
+
+
+def learn(client: Client, compiled: Compiled) -> None:
+    """Have the values that the cluster has of the environment's secrets masked from now on: what pods, other tools and older
+    objects say may quote them. All generations of a value are; the charts' own ones, which are words such as "password", are not."""
+    referred = [spec.kubernetes for spec in compiled.environment.secrets.values() if spec.kubernetes]
+    pulls = [need.name for need in wanted(compiled) if need.type == DOCKER_CONFIG]
+    names = {compiled.secret, *pulls, *(item.name for item in compiled.secrets), *(name for name, _ in referred)}
+    live = {name: client.get("v1", "Secret", compiled.environment.target.namespace, name) for name in sorted(names)}
+    found = {*_texts(live[compiled.secret]).values(), *stored_values(compiled, live).values()}
+    found |= {_texts(live[name]).get(key, "") for name, key in referred}
+    for config in (_texts(live[name]).get(DOCKER_KEY, "") for name in pulls):
+        found |= _of_registries(config)
+    register(*found.difference(*compiled.public.values()))
+
+
+def _of_registries(config: str) -> set[str]:
+    """The passwords in a Docker configuration; none in one that is not as ours are."""
+    try:
+        return {entry[key] for entry in json.loads(config)["auths"].values() for key in ("password", "auth")}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return set()
+
+
+def _texts(live: Object | None) -> dict[str, str]:
+    """The content of a Secret, decoded."""
+    return {key: base64.b64decode(value).decode("utf-8", "surrogateescape") for key, value in ((live or {}).get("data") or {}).items()}
 
 
 def _completed(compiled: Compiled, need: Wanted, live: Object | None, values: Values) -> Object | None:

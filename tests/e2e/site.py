@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from syntho_deploy import helm, release
+from syntho_deploy import helm, release, tools
+from syntho_deploy.cluster import crds
 from syntho_deploy.cluster.client import Access, Client
 from syntho_deploy.cluster.local import Cluster
 from syntho_deploy.compile import Compiled, Project
@@ -72,8 +73,9 @@ class Site:
         found: dict[str, Any] = yaml.safe_load(self.file.read_text())
         return found
 
-    def write(self, environment: dict[str, Any]) -> None:
-        self.file.write_text(yaml.safe_dump(environment))
+    def write(self, environment: dict[str, Any], name: str = "") -> None:
+        """Write the environment's file, or that of another one."""
+        self.file.with_stem(name or self.name).write_text(yaml.safe_dump(environment))
 
     def overlay(self, file: str, content: list[dict[str, Any]]) -> None:
         """Write a file of the environment's own overlay folder."""
@@ -136,10 +138,18 @@ class Site:
     def get(self, kind: str, name: str, api_version: str = "apps/v1") -> dict[str, Any] | None:
         return self.client().get(api_version, kind, self.namespace, name)
 
-    def helm(self, *words: str) -> str:
+    def install_by_hand(self, *flags: str, compiled: bool = False) -> None:
+        """Both charts by Helm 3: the plain ones, as the guide says, or the compiled ones. flags: of `helm install`."""
+        client, charts = self.client(), self.root / "sandbox" / "charts"
+        client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}})
+        crds.apply(client, crds.due(client, sorted((charts / "ray" / "crds").glob("*.yaml")), True))
+        for name, chart in self.compile().charts.items():
+            folder = chart.write(self.root / "by-hand" / name) if compiled else charts / name
+            self.helm("install", chart.release.name, str(folder), "--skip-crds", *flags, program="helm3")
+
+    def helm(self, *words: str, program: str = "helm") -> str:
         """The provisioned helm on the test cluster."""
-        binary = helm.find(print)
-        argv = [str(binary.path), *words, "-n", self.namespace, "--kube-context", self.cluster.context]
+        argv = [str(tools.find(program).path), *words, "-n", self.namespace, "--kube-context", self.cluster.context]
         done = subprocess.run(argv, env={**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig)}, text=True, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout

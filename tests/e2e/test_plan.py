@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +13,6 @@ from syntho_deploy import diff
 from syntho_deploy import plan as planning
 from syntho_deploy.errors import PreflightError
 from syntho_deploy.secrets.sentinels import label
-from syntho_deploy.tools import find
 from tests.e2e.site import Site
 
 Objects = dict[str, dict[str, Any]]
@@ -51,7 +48,8 @@ def _truth(site: Site, eventually: Eventually) -> None:
         elif planned and planned.action == planning.KEPT:
             assert before[name]["metadata"]["uid"] == after[name]["metadata"]["uid"]
         else:
-            changed = {change.path: change for change in diff.changes(before[name], after[name])}
+            foreign = planned is not None and compiled.charts[planned.chart].release.name in plan.foreign
+            changed = {change.path: change for change in diff.changes(before[name], after[name], foreign)}
             expected = {change.path: change for change in planned.changes} if planned else {}
             assert changed == expected, f"{name}: {changed} is not {expected}"
             if planned and planned.action == planning.UNCHANGED:
@@ -104,37 +102,13 @@ def test_the_plan_tells_what_the_deploy_changes(site: Site, eventually: Eventual
     if hand == "helm 4":
         site.deploy()
     else:
-        _install_by_hand(site, hand)
+        site.install_by_hand(compiled=hand == "helm 3")
         if hand == "helm 3":
             _truth(site, eventually)
     for file, content in OVERLAYS[change].items():
         site.overlay(file, content)
     _truth(site, eventually)
     assert not planning.make(site.client(), site.compile())
-
-
-def _install_by_hand(site: Site, hand: str) -> None:
-    """Both charts by Helm 3: the compiled ones, or as the guide says the plain ones with values."""
-    compiled = site.compile()
-    site.client().apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
-    from syntho_deploy.cluster import crds
-
-    crds.apply(site.client(), crds.due(site.client(), sorted((site.root / "sandbox/charts/ray/crds").glob("*.yaml")), True))
-    for chart, one in compiled.charts.items():
-        folder = one.write(site.root / "by-hand" / chart) if hand == "helm 3" else site.root / "sandbox" / "charts" / chart
-        argv = [
-            str(find("helm3").path),
-            "install",
-            one.release.name,
-            str(folder),
-            "-n",
-            site.namespace,
-            "--skip-crds",
-            "--kube-context",
-            site.cluster.context,
-        ]
-        done = subprocess.run(argv, env={**os.environ, "KUBECONFIG": str(site.cluster.kubeconfig)}, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
 
 
 def test_a_plan_of_an_empty_cluster_creates_all_and_writes_nothing(site: Site) -> None:
@@ -186,7 +160,7 @@ def test_a_plan_file_holds_no_secret(site: Site) -> None:
     environment["secrets"]["license"] = {"env": "CANARY"}
     site.write(environment)
     site.variables["CANARY"] = "canary-license-1"
-    _install_by_hand(site, "guide")
+    site.install_by_hand()
     site.invoke("plan", "--out=plan.json", code=2)
     text = (site.root / "plan.json").read_text()
     assert "canary-license-1" not in text
@@ -234,7 +208,7 @@ def test_a_field_that_cannot_change_on_a_volume_is_refused_before_any_write(site
 
 
 def test_a_volume_stays_when_its_database_goes_and_is_found_again(site: Site) -> None:
-    _install_by_hand(site, "guide")
+    site.install_by_hand()
     claim = site.get("PersistentVolumeClaim", "database-data-1", "v1")
     site.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/core/database_enabled", "value": False}])
     ran = site.invoke("plan", code=2)
@@ -272,7 +246,7 @@ def test_what_the_api_server_would_refuse_is_in_the_plan(site: Site) -> None:
 
 
 def test_an_install_by_hand_keeps_its_secrets_when_it_is_taken_over(site: Site, eventually: Eventually) -> None:
-    _install_by_hand(site, "guide")
+    site.install_by_hand()
     eventually(lambda: _settled(site))
     ran = site.invoke("deploy")
     assert "core.db.password taken over from Deployment/" in ran.stderr

@@ -220,6 +220,13 @@ def test_a_refusal_is_a_sentence_and_nothing_is_written(site: Path, case: str) -
     assert files(site) == before
 
 
+@pytest.mark.parametrize("given", ["the-secret", "value:the-secret", "generate:the-secret"])
+def test_a_secret_in_the_place_of_its_source_is_not_repeated(site: Path, given: str) -> None:
+    ran = invoke(site, "new-env", "--env=new", "--namespace=o", f"--secrets=license={given}")
+    assert ran.code == 3
+    assert "the-secret" not in ran.stdout + ran.stderr
+
+
 def test_without_a_terminal_every_missing_answer_names_its_option(site: Path) -> None:
     components = EXTERNAL.replace("redis/external", "redis/external-tls")
     with pytest.raises(InputError) as caught:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from syntho_deploy import plan
 from syntho_deploy import redact as module
+from syntho_deploy.cluster import client, readiness
 from syntho_deploy.redact import MASK, SHORTEST, redact, register
 
 ENCODINGS: dict[str, Callable[[str], str]] = {
@@ -21,9 +27,17 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "json, unicode as it is": lambda text: json.dumps(text, ensure_ascii=False),
     "url": lambda text: quote(text, safe=""),
     "url path": quote,
+    "url by JavaScript": lambda text: quote(text, safe="!*'()"),
+    "url in small letters": lambda text: re.sub("%..", lambda match: match[0].lower(), quote(text, safe="")),
     "form": quote_plus,
+    "json by Go": lambda text: re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False)),
     "shell": shlex.quote,
+    "shell, by others": lambda text: "'" + text.replace("'", r"'\''") + "'",
+    "yaml in single quotes": lambda text: "'" + text.replace("'", "''") + "'",
     "repr": repr,
+    "repr of bytes": lambda text: repr(text.encode()),
+    "hex": lambda text: text.encode().hex(),
+    "hex in capitals": lambda text: text.encode().hex().upper(),
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
     "base64 for urls": lambda text: base64.urlsafe_b64encode(text.encode()).decode(),
 }
@@ -63,6 +77,62 @@ def test_a_secret_in_base64_is_masked_at_every_alignment(secret: str, shift: int
     left = shown.split(MASK)
     assert sum(map(len, left)) <= len(encoded) - len(secret)  # at most the characters at its ends, which hold other bytes too
     assert not any(part and part in base64.b64encode(secret.encode()).decode() and len(part) > 8 for part in left)
+
+
+def test_a_secret_that_a_chart_encodes_twice_is_masked() -> None:
+    register("twice-in-base64")
+    assert redact(base64.b64encode(b"x" + base64.b64encode(b"twice-in-base64")).decode()).startswith("eG" + MASK)
+
+
+def test_a_newline_at_the_end_of_a_variable_is_no_part_of_the_secret() -> None:
+    register("with-a-newline\r\n")
+    assert redact("<with-a-newline>") == f"<{MASK}>"
+
+
+PRINTS = """
+import logging, sys, threading, warnings
+from invoke.exceptions import Exit
+from syntho_deploy import redact
+from syntho_deploy.console import command
+logging.basicConfig()
+
+@command
+def work():
+    redact.register("stream-canary")
+    print("plain stream-canary", flush=True)
+    sys.stdout.writelines(["lines stream-canary\\n"])
+    print("as it is:", "stream-canary", file=redact.unmasked(sys.stdout))
+    logging.error("log %s", "stream-canary")
+    warnings.warn("warning stream-canary")
+    thread = threading.Thread(target=lambda: {}["thread stream-canary"])
+    thread.start()
+    thread.join()
+    raise RuntimeError("fault stream-canary")
+
+try:
+    work()
+except Exit as end:
+    print(end.message, file=sys.stderr)
+"""
+
+
+def test_a_text_is_masked_before_it_is_cut() -> None:
+    register("cut-canary")
+    for length in range(100, 400):
+        long = "x" * length + "cut-canary" + "x" * 400
+        waiting = {"status": {"containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "Error", "message": long}}}]}}
+        unscheduled = {"status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": long}]}}
+        for text in (plan.shown(long), readiness.pod_reason(waiting), readiness.pod_reason(unscheduled), str(client._refusal(500, long, "GET /"))):
+            assert "xcu" not in text
+
+
+def test_whatever_prints_is_masked_and_data_is_not(root: Path) -> None:
+    """By print, a log that was set up before, a warning, the traceback of a thread, and that of a fault of ours."""
+    ran = subprocess.run([sys.executable, "-c", PRINTS], cwd=root, capture_output=True, text=True, check=True)
+    assert ran.stdout == f"plain {MASK}\nlines {MASK}\nas it is: stream-canary\n"
+    for words in (f"ERROR:root:log {MASK}", f"UserWarning: warning {MASK}", f"KeyError: 'thread {MASK}'", f"RuntimeError: fault {MASK}"):
+        assert words in ran.stderr
+    assert "stream-canary" not in ran.stderr
 
 
 def test_the_lines_of_a_long_secret_are_masked_singly() -> None:

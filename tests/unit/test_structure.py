@@ -112,7 +112,7 @@ def test_the_tasks_import_the_library_inside_their_functions() -> None:
 
 
 def specific_names() -> set[str]:
-    """The first two levels of the charts' value names, those that can only be of these charts: not words of Kubernetes or of English."""
+    """The first two levels of the charts' value names, those that can only be of these charts: not words of Kubernetes, KubeRay or English."""
     found: set[str] = set()
     for file in sorted((ROOT / "sandbox/charts").glob("*/values.yaml")):
         for key, value in documents.load_chart(file).items():
@@ -122,7 +122,7 @@ def specific_names() -> set[str]:
 
 OF_KUBERNETES = """imagePullSecrets serviceAccount nodeSelector securityContext podSecurityContext livenessProbe readinessProbe volumeMounts
 storageClassName envFrom initContainer accessMode replicaCount nameOverride fullnameOverride podAnnotations
-groupName secret_key"""
+groupName secret_key rayStartParams"""
 
 
 def test_the_code_knows_no_value_of_the_charts() -> None:
