@@ -273,10 +273,33 @@ def plan(c: Context, env: str, out: str = "", json: bool = False) -> None:
         raise Exit(code=2)
 
 
-@task(help={"env": ENV, "status": "only show each secret", "adopt": "take over the values that run now", "json": JSON})
+@task(
+    help={
+        "env": ENV,
+        "status": "only show each secret",
+        "adopt": "take over the values that run now",
+        "rotate": "replace the value of this secret by a new one",
+        "accept-loss": "rotate, although what the old value protects cannot be read any more",
+        "database-changed": "rotate, the database in the chart has been told the new password",
+        "timeout": "for a rotation: 90s, 15m, 1h",
+        "yes": "the environment's name, to confirm a rotation where it is protected",
+        "json": JSON,
+    }
+)
 @command
-def secrets(c: Context, env: str, status: bool = False, adopt: bool = False, json: bool = False) -> None:
-    """Create the Secrets that are missing, and nothing else; no value is shown. Existing values are never changed."""
+def secrets(
+    c: Context,
+    env: str,
+    status: bool = False,
+    adopt: bool = False,
+    rotate: str = "",
+    accept_loss: bool = False,
+    database_changed: bool = False,
+    timeout: str = "15m",
+    yes: str = "",
+    json: bool = False,
+) -> None:
+    """Create the Secrets that are missing, show them, or rotate one; no value is shown. Only a rotation replaces a value."""
     from dataclasses import asdict
 
     from syntho_deploy import helm, release
@@ -285,13 +308,29 @@ def secrets(c: Context, env: str, status: bool = False, adopt: bool = False, jso
     from syntho_deploy.secrets import manage
     from syntho_deploy.steps import Steps
 
-    if status and adopt:
-        raise InputError("choose one of --status and --adopt")
+    if status + adopt + bool(rotate) > 1:
+        raise InputError("choose one of --status, --adopt and --rotate")
+    if (accept_loss or database_changed) and not rotate:
+        raise InputError("--accept-loss and --database-changed belong to --rotate")
+    seconds, steps = duration(timeout), Steps()
     project = _project(env)
-    compiled = project.compile(helm.find(say))
-    client = connect(project.environment, say)
+    binary = helm.find(steps.say)
+    client = connect(project.environment, steps.say)
+    if rotate:
+        from syntho_deploy import rotate as rotating
+
+        rotation = rotating.prepare(client, project, binary, rotate, accept_loss)
+        say("\n".join(f"{rotate}: {note}" for note in rotation.notes))
+        confirm(env, project.environment.protected, yes, f"rotate {rotate} in")
+        done = rotating.run(client, rotation, binary, steps, seconds, database_changed)
+        if json:
+            show(asdict(done))
+        else:
+            print(rotating.text(done))
+        return
+    compiled = project.compile(binary)
     if not status:
-        written = release.make_secrets(client, compiled, Steps(), adopt)
+        written = release.make_secrets(client, compiled, steps, adopt)
         say("\n".join(f"written: {name}" for name in written) or "nothing is missing")
     found = manage.states(client, compiled)
     if json:
@@ -299,6 +338,9 @@ def secrets(c: Context, env: str, status: bool = False, adopt: bool = False, jso
     else:
         rows = [(s.name, s.source, "yes" if s.exists else "NO", s.created, str(s.generation), s.same, ", ".join(s.used_by)) for s in found]
         print(table([("SECRET", "SOURCE", "EXISTS", "SINCE", "GENERATION", "AS THE SOURCE", "USED BY"), *rows]))
+        for s in found:
+            if s.note:
+                say(f"{s.name}: {s.note}")
 
 
 @task(help={"env": ENV, "timeout": "for all of it: 90s, 15m, 1h", "yes": "the environment's name, to confirm a protected one",
@@ -349,6 +391,7 @@ def rollback(c: Context, env: str, to: int = 0, timeout: str = "15m", yes: str =
     """Go back to a state that was deployed and verified before: by the same plan and deploy, not by `helm rollback`."""
     from syntho_deploy import helm, release
     from syntho_deploy import plan as planning
+    from syntho_deploy import rotate as rotating
     from syntho_deploy.cluster import record
     from syntho_deploy.cluster.preflight import connect
     from syntho_deploy.steps import Steps
@@ -361,6 +404,8 @@ def rollback(c: Context, env: str, to: int = 0, timeout: str = "15m", yes: str =
     if dry_run:
         print(planning.text(planning.make(client, compiled)))
         return
+    for note in rotating.of_databases(client, project, compiled):
+        say(f"note: {note}")
     confirm(env, project.environment.protected, yes, "roll back")
     way = release.Way(helm.find(steps.say), seconds, reason=f"rollback to record {chosen.number}")
     outcome = release.deploy(client, compiled, steps, way)

@@ -312,7 +312,7 @@ class Project:
         """The same project with another generation of a secret; its values and renders are not made anew."""
         environment = self.environment
         secrets = {**environment.secrets, name: replace(environment.secrets[name], generation=generation)}
-        return replace(self, environment=replace(environment, secrets=secrets), manifest_origins={}, patched={}, _compiled=None)
+        return replace(self, environment=replace(environment, secrets=secrets), manifests={}, _compiled=None)
 
     def render(self, helm: Helm) -> dict[str, str]:
         """What helm prints for each chart, with sentinels. The charts are rendered side by side.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -43,13 +44,16 @@ class Outcome:
 @dataclass(frozen=True)
 class Way:
     """How to deploy. timeout: seconds for all of it; plan_file: refuse when anything moved since that plan was made;
-    force_conflicts: take the fields that another manager owns; reason: kept in the record."""
+    force_conflicts: take the fields that another manager owns; reason: kept in the record; values: of secrets that are not in the
+    cluster yet, before those that their sources give; held: entered when the Lease is taken, and left with what the deploy raised."""
 
     helm: Helm
     timeout: float
     plan_file: Path | None = None
     force_conflicts: bool = False
     reason: str = "deploy"
+    values: dict[str, str] = field(default_factory=dict, repr=False)
+    held: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good: Callable[[], Compiled | None] = lambda: None) -> Outcome:
@@ -61,7 +65,7 @@ def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good
     """
     namespace = compiled.environment.target.namespace
     _ensure_namespace(client, namespace, compiled.environment.manage_namespace)
-    with Lease(client, namespace, lease_name(compiled), way.reason) as lease:
+    with Lease(client, namespace, lease_name(compiled), way.reason) as lease, way.held():
         good, outcome = last_good(), Outcome()
         try:
             _bring(client, compiled, steps, way, lease, outcome)
@@ -105,8 +109,10 @@ def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Le
         step.result = f"{len(found.changed)} of {len(found.objects)} objects change" if found.changed else "every object is as compiled"
     with steps.step("secrets") as step:
         adopted = manage.adopt(client, compiled) if found.foreign else {}
-        outcome.secrets = store.ensure(client, compiled, {name: one.value for name, one in adopted.items()})
+        outcome.secrets = store.ensure(client, compiled, {**way.values, **{name: one.value for name, one in adopted.items()}})
         step.result = "; ".join([*outcome.secrets, *(f"{name} taken over from {one.places[0]}" for name, one in adopted.items())]) or "nothing to add"
+    for note in manage.notes(client, compiled):
+        steps.say(f"note: {note}")
     if found.releases or found.crds:
         lease.check()
         outcome.began = True
