@@ -316,10 +316,35 @@ def plan(c: Context, env: str, out: str = "", offline: bool = False, json: bool 
     _each(env, json, one)
 
 
-@task(help={"env": ENVS, "status": "only show each secret", "adopt": "take over the values that run now", "json": JSON})
+@task(
+    help={
+        "env": ENVS,
+        "status": "only show each secret",
+        "adopt": "take over the values that run now",
+        "rotate": "replace the value of this secret by a new one",
+        "accept-loss": "rotate, although what the old value protects cannot be read any more",
+        "database-changed": "rotate, the database in the chart has been told the new password",
+        "timeout": "for a rotation: 90s, 15m, 1h",
+        "yes": "the environment's name, to confirm a rotation where it is protected",
+        "no-backup": NO_BACKUP,
+        "json": JSON,
+    }
+)
 @command
-def secrets(c: Context, env: str, status: bool = False, adopt: bool = False, json: bool = False) -> None:
-    """Create the Secrets that are missing, and nothing else; no value is shown. Existing values are never changed."""
+def secrets(
+    c: Context,
+    env: str,
+    status: bool = False,
+    adopt: bool = False,
+    rotate: str = "",
+    accept_loss: bool = False,
+    database_changed: bool = False,
+    timeout: str = "15m",
+    yes: str = "",
+    no_backup: str = "",
+    json: bool = False,
+) -> None:
+    """Create the Secrets that are missing, show them, or rotate one; no value is shown. Only a rotation replaces a value."""
     from dataclasses import asdict
 
     from syntho_deploy import release
@@ -327,8 +352,22 @@ def secrets(c: Context, env: str, status: bool = False, adopt: bool = False, jso
     from syntho_deploy.secrets import manage
     from syntho_deploy.several import Answer
 
-    if status and adopt:
-        raise InputError("choose one of --status and --adopt")
+    if status + adopt + bool(rotate) > 1:
+        raise InputError("choose one of --status, --adopt and --rotate")
+    if (accept_loss or database_changed) and not rotate:
+        raise InputError("--accept-loss and --database-changed belong to --rotate")
+    seconds = duration(timeout)
+
+    def rotated(place: Place) -> Answer:
+        from syntho_deploy import rotate as rotating
+
+        client, name = place.client(), place.environment.name
+        rotation = rotating.prepare(client, place.project, place.helm, rotate, accept_loss)
+        say("\n".join(f"{rotate}: {note}" for note in rotation.notes))
+        confirm({name: place.environment.protected}, yes, f"rotate {rotate} in")
+        accept = partial(acknowledge, name, no_backup, True)
+        done = rotating.run(client, rotation, place.helm, place.steps, seconds, database_changed, accept)
+        return Answer(rotating.text(done), asdict(done))
 
     def one(place: Place) -> Answer:
         compiled, client = place.compile(), place.client()
@@ -338,7 +377,9 @@ def secrets(c: Context, env: str, status: bool = False, adopt: bool = False, jso
         found = manage.states(client, compiled)
         return Answer(manage.text(found), [asdict(one) for one in found], f"{sum(one.exists for one in found)} of {len(found)} are there")
 
-    _each(env, json, one)
+    if rotate:
+        _single(env, "--rotate")
+    _each(env, json, rotated if rotate else one)
 
 
 @task(help={"env": ENVS, "timeout": "for all of it: 90s, 15m, 1h", "yes": "the names of protected environments, to confirm them",
@@ -398,6 +439,7 @@ def rollback(c: Context, env: str, to: int = 0, timeout: str = "15m", yes: str =
     """Go back to a state that was deployed and verified before: by the same plan and deploy, not by `helm rollback`."""
     from syntho_deploy import helm, release
     from syntho_deploy import plan as planning
+    from syntho_deploy import rotate as rotating
     from syntho_deploy.cluster import record
     from syntho_deploy.cluster.preflight import connect
     from syntho_deploy.steps import Steps
@@ -410,6 +452,8 @@ def rollback(c: Context, env: str, to: int = 0, timeout: str = "15m", yes: str =
     if dry_run:
         print(planning.text(planning.make(client, compiled)))
         return
+    for note in rotating.of_databases(client, project, compiled):
+        say(f"note: {note}")
     confirm({env: project.environment.protected}, yes, "roll back")
     reason = f"rollback to record {chosen.number}"
     way = release.Way(helm.find(steps.say), seconds, reason=reason, accept=partial(acknowledge, env, no_backup, True))

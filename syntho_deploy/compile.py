@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,7 @@ class Compiled:
     secrets: tuple[SecretObject, ...]
     secret: str  # the name of the Secret that is made for the environment
     public: dict[str, frozenset[str]] = field(default_factory=dict)  # secret to the charts' own values in its places, known to all
+    past: bool = False  # made of a record: the environment may name secrets that this state had no use for
 
     @property
     def objects(self) -> list[dict[str, Json]]:
@@ -248,8 +249,9 @@ class Project:
             known = list(self.environment.secrets)
             todo = f"declare it under secrets in {self.environment.file.name}, with a source"
             raise InputError(f'there is no secret "{name}"{nearest(name, known)}', where, todo)
-        if spec.server:
-            raise InputError(f'the secret "{name}" holds registry credentials, which are no value', where, "they become a pull secret by themselves")
+        if not spec.named:
+            what, becomes = ("registry credentials", "pull secret") if spec.server else ("a certificate", "TLS Secret")
+            raise InputError(f'the secret "{name}" holds {what}, which is no value', where, f"it becomes a {becomes} by itself")
         self.secret_marks.setdefault(name, where)
         return sentinel(name)
 
@@ -305,6 +307,12 @@ class Project:
         """The plain operations that lead from each chart's own values to `shown_values`, as any RFC 6902 library applies them."""
         self.values()
         return {chart: placeholders(plain, self.environment.secrets) for chart, plain in self.operations.items()}
+
+    def with_generation(self, name: str, generation: int) -> Project:
+        """The same project with another generation of a secret; its values and renders are not made anew."""
+        environment = self.environment
+        secrets = {**environment.secrets, name: replace(environment.secrets[name], generation=generation)}
+        return replace(self, environment=replace(environment, secrets=secrets), manifests={}, _compiled=None)
 
     def render(self, helm: Helm) -> dict[str, str]:
         """What helm prints for each chart, with sentinels. The charts are rendered side by side.
@@ -373,7 +381,7 @@ class Project:
         return self._compiled
 
     def _named_secrets(self) -> list[str]:
-        return [name for name, spec in self.environment.secrets.items() if not spec.server]
+        return [name for name, spec in self.environment.secrets.items() if spec.named]
 
     def _public(self) -> dict[str, frozenset[str]]:
         """The values that the charts themselves have where the overlays put secrets."""
@@ -387,7 +395,10 @@ class Project:
 
     def _places(self) -> dict[str, Place]:
         specs = {name: self.environment.secrets[name] for name in self._named_secrets()}
-        return {name: Place(spec.kubernetes[1], spec.kubernetes[0]) if spec.kubernetes else Place(spec.key) for name, spec in specs.items()}
+        return {
+            name: Place(spec.kubernetes[1], spec.kubernetes[0]) if spec.kubernetes else Place(spec.key, generation=spec.generation)
+            for name, spec in specs.items()
+        }
 
     def _secret_object_name(self) -> str:
         return str(substitute(self.roles.secret, self.lookup, self.roles.marks["secret"]))

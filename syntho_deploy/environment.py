@@ -25,7 +25,11 @@ RELEASE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?")  # Helm's limit
 DEFAULT_KUBERNETES = "1.31"
 GENERATORS = ("django", "fernet", "password", "token")
 CHECKS = ("fernet",)
-SOURCES = ("generate", "env", "file", "command", "kubernetes")
+SOURCES = ("generate", "env", "file", "command", "kubernetes", "tls")
+COMMAND_TIMEOUT = 60  # seconds
+LONGEST_COMMAND = 600
+ALPHABET = re.compile(r"[!-~]{10,}")  # of a generated password: printable, no blanks
+ALPHABET_LEAST = 10  # different characters
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,12 @@ class Target:
 class SecretSpec:
     """Where a secret's value comes from.
 
-    generate: one of `GENERATORS`; env: the variable's name; file: a path; command: an argv list that prints it; kubernetes: a
-    Secret of the namespace and a key of it, referred to in place. Exactly one of these is set.
-    length: of a generated password; generation: bumped by a rotation, and with it the key that the value has.
+    generate: one of `GENERATORS`; env: the variable's name; file: a path; command: an argv list that prints it within `timeout`
+    seconds; kubernetes: a Secret of the namespace and a key of it, referred to in place; tls: the paths of a certificate with its
+    chain and of its key, with `self_signed` where no authority signed it. Exactly one of these is set.
+    length, alphabet: of a generated password; generation: bumped by a rotation, and with it the key that the value has.
     A registry's credentials have a `server` beside it, and a `username` (a text, or `username_env`: a variable's name).
+    object_name: of the Secret that registry credentials or a certificate become.
     """
 
     name: str
@@ -60,9 +66,18 @@ class SecretSpec:
     username_env: str = ""
     object_name: str = ""
     command: tuple[str, ...] = ()
+    timeout: int = COMMAND_TIMEOUT
     kubernetes: tuple[str, str] | None = None
+    tls: tuple[str, str] | None = None
+    self_signed: bool = False
     length: int = 32
+    alphabet: str = ""
     generation: int = 1
+
+    @property
+    def named(self) -> bool:
+        """Is it a value that overlays name by `${secret:…}`? Others are a Secret of their own, which pods or an Ingress name."""
+        return not self.server and not self.tls
 
     @property
     def source(self) -> str:
@@ -71,6 +86,8 @@ class SecretSpec:
             return f"kubernetes {self.kubernetes[0]}/{self.kubernetes[1]}"
         if self.command:
             return f"command {self.command[0]}"
+        if self.tls:
+            return f"tls {self.tls[0]}"
         return f"generate {self.generate}" if self.generate else f"env {self.env}" if self.env else f"file {self.file}"
 
     @property
@@ -114,11 +131,24 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Effect:
+    """What a new value of a secret does beside the restart of its users.
+
+    note: what happens then, said before; loses: what cannot be read any more; database: `Kind/name` of a workload that is a
+    Postgres, which keeps the password that its volume was made with.
+    """
+
+    note: str = ""
+    loses: str = ""
+    database: str = ""
+
+
+@dataclass(frozen=True)
 class Roles:
     """What values mean: `releases`, the name of the Secret that holds an environment's secrets, and derived variables.
 
     checks: secret to what its value must be (`CHECKS`); databases: the workloads (`Kind/name`) on whose volumes only their own major
-    version of the image can work;
+    version of the image can work; rotation: secret to what a new value of it does;
     derived: variable name to a template over variables and `${role:<name>}`; values: role name to (chart, pointer).
     """
 
@@ -130,6 +160,7 @@ class Roles:
     values: dict[str, tuple[str, str]]
     marks: dict[str, Mark] = field(default_factory=dict)
     databases: tuple[str, ...] = ()
+    rotation: dict[str, Effect] = field(default_factory=dict)
 
     def release_of(self, chart: str) -> Release:
         """The release of a chart."""
@@ -287,8 +318,14 @@ def _secret(name: str, section: Section) -> SecretSpec:
     generate, file = section.get("generate", str, ""), section.get("file", str, "")
     if generate and generate not in GENERATORS:
         section.fault(f'"{generate}" cannot be generated{nearest(generate, GENERATORS)}', "generate", todo=f"one of {', '.join(GENERATORS)}")
-    if (username_env or username or object_name) and not server:
-        section.fault('"username" and "name" belong to registry credentials, which need "server"', todo="add server: <registry's host>")
+    files = section.section("tls")
+    tls = (files.need("certificate", str, ""), files.need("key", str, "")) if section.data.get("tls") else None
+    self_signed = files.get("self_signed", bool, False)
+    files.done()
+    if (username_env or username) and not server:
+        section.fault('"username" belongs to registry credentials, which need "server"', todo="add server: <registry's host>")
+    if object_name and not server and not tls:
+        section.fault('"name" belongs to registry credentials and certificates', "name", todo="add server: <registry's host>, or remove it")
     if server and bool(username_env) == bool(username):
         section.fault("registry credentials need one username", todo="username: NAME, or env: {username: VARIABLE, password: VARIABLE}")
     command = tuple(section.texts("command"))
@@ -297,13 +334,29 @@ def _secret(name: str, section: Section) -> SecretSpec:
     reference.done()
     if place and server:
         section.fault("registry credentials cannot be a reference", "kubernetes", todo="name that Secret in the overlays, and remove this")
+    if tls and server:
+        section.fault("registry credentials are no certificate", "tls", todo="give the certificate a name of its own")
     length, generation = section.get("length", int, 32), section.get("generation", int, 1)
     if "length" in section and (generate != "password" or not 8 <= length <= 256):
         section.fault('"length" belongs to a generated password, and is 8 to 256', "length")
+    alphabet = section.get("alphabet", str, "")
+    bad = alphabet and not (ALPHABET.fullmatch(alphabet) and len(set(alphabet)) >= ALPHABET_LEAST)
+    if "alphabet" in section and (generate != "password" or bad):
+        what = f'"alphabet" belongs to a generated password, and is {ALPHABET_LEAST} or more different ASCII characters without blanks'
+        section.fault(what, "alphabet")
+    timeout = section.get("timeout", int, COMMAND_TIMEOUT)
+    if "timeout" in section and (not command or not 1 <= timeout <= LONGEST_COMMAND):
+        section.fault(f'"timeout" belongs to a command, and is 1 to {LONGEST_COMMAND} seconds', "timeout")
     if generation < 1 or (generation > 1 and place):
         section.fault('"generation" is 1 or more, and nothing for a Secret that is referred to', "generation")
+    elif generation > 1 and (server or tls):
+        todo = f"remove it; to replace the value: invoke secrets --rotate={name}"
+        section.fault("registry credentials and certificates are replaced in place, without a generation", "generation", todo=todo)
     section.done()
-    return SecretSpec(name, section.mark(), generate, env, file, server, username, username_env, object_name, command, place, length, generation)
+    return SecretSpec(
+        name, section.mark(), generate, env, file, server, username, username_env, object_name, command, timeout, place, tls, self_signed,
+        length, alphabet, generation,
+    )  # fmt: skip
 
 
 def load_roles(root: Path, overlays: tuple[str, ...], environment: Environment) -> Roles:
@@ -344,8 +397,14 @@ def load_roles(root: Path, overlays: tuple[str, ...], environment: Environment) 
     for index, workload in enumerate(databases):
         if not WORKLOAD.fullmatch(workload):
             top.fault(f'"{workload}" is no workload', "databases", index, todo="Deployment/name or StatefulSet/name")
+    rotation = {}
+    for key, section in top.section("rotation").sections().items():
+        rotation[key] = Effect(section.get("note", str, ""), section.get("loses", str, ""), section.get("database", str, ""))
+        if rotation[key].database and not WORKLOAD.fullmatch(rotation[key].database):
+            section.fault(f'"{rotation[key].database}" is no workload', "database", todo="Deployment/name or StatefulSet/name")
+        section.done()
     top.done()
     raise_all(errors)
     marks = {f"derived.{key}": document.mark("derived", key) for key in templates} | {"secret": document.mark("secret")}
     marks |= {f"values.{key}": document.mark("values", key) for key in values}
-    return Roles(file, tuple(releases), secret, kinds, templates, values, marks, tuple(databases))
+    return Roles(file, tuple(releases), secret, kinds, templates, values, marks, tuple(databases), rotation)

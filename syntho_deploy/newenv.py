@@ -446,7 +446,7 @@ def _sourced(name: str, old: dict[str, Json], text: str) -> dict[str, Json]:
     if kind == "server":
         return {**old, "server": value}
     user, comma, password = value.partition(",")
-    kept = {key: old[key] for key in ("server", "name", *([] if comma else ["username"])) if key in old}
+    kept = {key: old[key] for key in ("server", "name", *([] if comma else ["username"])) if key in old and "server" in old}
     if kind == "env" and comma:
         return {**kept, "env": {"username": user, "password": password}}
     return {**kept, kind: value}

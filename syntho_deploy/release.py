@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def _refuse(what: str) -> None:
 class Way:
     """How to deploy. timeout: seconds for all of it; plan_file: refuse when anything moved since that plan was made;
     force_conflicts: take the fields that another manager owns; reason: kept in the record. accept: gets the sentence of a loss that may
-    come, and raises where it is not accepted; backup: run `before_upgrade`, or ask so."""
+    come, and raises where it is not accepted; backup: run `before_upgrade`, or ask so; values: of secrets that are not in the cluster
+    yet, before those that their sources give; held: entered when the Lease is taken, and left with what the deploy raised."""
 
     helm: Helm
     timeout: float
@@ -59,6 +61,8 @@ class Way:
     reason: str = "deploy"
     accept: Callable[[str], None] = _refuse
     backup: bool = True
+    values: dict[str, str] = field(default_factory=dict, repr=False)
+    held: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good: Callable[[], Compiled | None] = lambda: None) -> Outcome:
@@ -70,7 +74,7 @@ def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good
     """
     namespace = compiled.environment.target.namespace
     _ensure_namespace(client, namespace, compiled.environment.manage_namespace)
-    with Lease(client, namespace, way.reason) as lease:
+    with Lease(client, namespace, way.reason) as lease, way.held():
         good, outcome = last_good(), Outcome()
         try:
             _bring(client, compiled, steps, way, lease, outcome)
@@ -116,8 +120,10 @@ def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Le
     with steps.step("secrets") as step:
         adopted = manage.adopt(client, compiled) if found.foreign else {}
         lease.check(write=True)
-        outcome.secrets = store.ensure(client, compiled, {name: one.value for name, one in adopted.items()})
+        outcome.secrets = store.ensure(client, compiled, {**way.values, **{name: one.value for name, one in adopted.items()}})
         step.result = "; ".join([*outcome.secrets, *(f"{name} taken over from {one.places[0]}" for name, one in adopted.items())]) or "nothing to add"
+    for note in manage.notes(client, compiled):
+        steps.say(f"note: {note}")
     patience = None
     if found.releases or found.crds:
         patience = Patience(client, namespace, compiled.environment.graces, steps.say)

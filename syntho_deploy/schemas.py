@@ -136,6 +136,8 @@ def _environment() -> Schema:
 def _secret() -> Schema:
     pair = {"username": _is("string", "The variable that holds the username."), "password": _is("string", "The variable that holds the password.")}
     place = {"secret": _is("string", "The Secret's name."), "key": _is("string", "A key of it.")}
+    files = {"certificate": _is("string", "The file with the certificate, its chain behind it."), "key": _is("string", "The file with its key.")}
+    self_signed = _may("boolean", "True: it need not be of an authority.", default=False)
     sources = {
         "generate": _may("string", "Made once, by this generator.", enum=list(environment.GENERATORS)),
         "env": {
@@ -145,25 +147,29 @@ def _secret() -> Schema:
         "file": _may("string", "The file that holds it."),
         "command": _may("array", "The command that prints it, word by word.", items={"type": "string"}, minItems=1),
         "kubernetes": _optional(_mapping("A Secret of the namespace, referred to in place.", place, *place)),
+        "tls": _optional(_mapping("Files in PEM, which become a TLS Secret.", {**files, "self_signed": self_signed}, *files)),
     }
     others = {
         "server": _may("string", "The registry whose credentials these are."),
         "username": _may("string", "The registry's username itself."),
-        "name": _may("string", "The name of the pull secret."),
+        "name": _may("string", "The name of the pull secret or the TLS Secret."),
+        "timeout": _may("integer", "Of a command, in seconds.", minimum=1, maximum=environment.LONGEST_COMMAND, default=environment.COMMAND_TIMEOUT),
         "length": _may("integer", "Of a generated password.", minimum=8, maximum=256, default=32),
+        "alphabet": _may("string", "The characters of a generated password.", pattern=_whole(environment.ALPHABET)),
         "generation": _may("integer", "Raised by a rotation.", minimum=1, default=1),
     }
     users = [_set("username"), _set("env", type="object")]
-    registry = {"oneOf": users, "not": _set("kubernetes")}
-    plain = {"not": {"anyOf": [*users, _set("name")]}}
+    registry = {"oneOf": users, "not": {"anyOf": [_set("kubernetes"), _set("tls")]}}
     return _mapping(
         "Where the value comes from: exactly one source.",
         sources | others,
         oneOf=[_set(source) for source in environment.SOURCES],
         allOf=[
-            {"if": _set("server"), "then": registry, "else": plain},
-            {"if": {"required": ["length"]}, "then": _set("generate", const="password")},
-            {"if": _set("kubernetes"), "then": {"properties": {"generation": {"enum": [1, None]}}}},
+            {"if": _set("server"), "then": registry, "else": {"not": {"anyOf": users}}},
+            {"if": _set("name"), "then": {"anyOf": [_set("server"), _set("tls")]}},
+            {"if": {"anyOf": [{"required": ["length"]}, {"required": ["alphabet"]}]}, "then": _set("generate", const="password")},
+            {"if": {"required": ["timeout"]}, "then": _set("command")},
+            {"if": {"anyOf": list(map(_set, ("kubernetes", "server", "tls")))}, "then": {"properties": {"generation": {"enum": [1, None]}}}},
         ],
     )
 
@@ -219,6 +225,11 @@ def _roles() -> Schema:
     workload = _is("string", "Kind/name.", pattern=_whole(environment.WORKLOAD))
     chart = _is("string", "A chart of the pin.")
     release = _mapping("A release.", {"chart": chart, "name": _is("string", "Its name.")}, "chart", "name")
+    effect = {
+        "note": _may("string", "What happens then."),
+        "loses": _may("string", "What cannot be read any more."),
+        "database": _may("string", "The Postgres in the charts that keeps the old one: Kind/name.", pattern=_whole(environment.WORKLOAD)),
+    }
     value = _mapping("A value of a chart.", {"chart": chart, "path": {"description": "A JSON Pointer.", "type": "string"}}, "chart", "path")
     return _mapping(
         "What the values of the pinned charts mean.",
@@ -229,6 +240,7 @@ def _roles() -> Schema:
             "derived": _names("Variables made of others and of ${role:<name>}.", {"type": ["string", "null"]}),
             "checks": _names("What the value of a secret must be.", {"enum": list(environment.CHECKS)}),
             "databases": _may("array", "Workloads whose volumes only their own major version can read.", items=workload),
+            "rotation": _names("What a new value of a secret does.", _optional(_mapping("Beside the restart of its users.", effect))),
         },
         "secret",
     )

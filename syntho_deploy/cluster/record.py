@@ -117,7 +117,7 @@ def restored(project: Project, record: Record) -> Compiled:
         fields = {**found, "texts": texts, "release": Release(**found["release"]), "hooks": tuple(found["hooks"]), "crds": ()}
         charts[name] = CompiledChart(**fields)
     secrets = tuple(SecretObject(**item) for item in record.content["secrets"])
-    return Compiled(project.environment, project.roles, project.pin, charts, secrets, record.content["secret"])
+    return Compiled(project.environment, project.roles, project.pin, charts, secrets, record.content["secret"], past=True)
 
 
 def delete(client: Client, environment: str, namespace: str) -> None:

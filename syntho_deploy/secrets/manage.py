@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from syntho_deploy.console import table
 from syntho_deploy.environment import SecretSpec
 from syntho_deploy.errors import DeployError, PreflightError
 from syntho_deploy.redact import register
-from syntho_deploy.secrets import store
+from syntho_deploy.secrets import certificates, sources, store
 from syntho_deploy.secrets.sentinels import URL_SUFFIX, label, pod_specs, secret_keys
 
 _VARIABLE = re.compile(r"\$\$|\$\(([^()$]+)\)")
@@ -25,7 +26,8 @@ _VARIABLE = re.compile(r"\$\$|\$\(([^()$]+)\)")
 @dataclass(frozen=True)
 class State:
     """A secret as it is. source: in words; created: RFC 3339, or "" where unknown; used_by: `Kind/name` of the objects that
-    read it; same: does its value equal the source's (yes, no, or why that cannot be told). No value, length or hash."""
+    read it; same: does its value equal the source's (yes, no, or why that cannot be told); note: what a person should know of
+    it. No value, length or hash."""
 
     name: str
     source: str
@@ -34,6 +36,7 @@ class State:
     generation: int
     used_by: tuple[str, ...]
     same: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,44 +50,93 @@ class Adopted:
 def states(client: Client, compiled: Compiled) -> list[State]:
     """The state of every secret of the environment. Sources are asked and compared in memory; nothing is written."""
     namespace, found = compiled.environment.target.namespace, []
-    needs = {need.name: need for need in store.wanted(compiled)}
-    live = {name: client.get("v1", "Secret", namespace, name) for name in {*needs, compiled.secret}}
+    live: dict[str, Object | None] = {}
     for spec in compiled.environment.secrets.values():
-        name, key = _place(compiled, spec)
-        here = live.get(name) if name in live else client.get("v1", "Secret", namespace, name)
-        exists, keys = key in ((here or {}).get("data") or {}), (None, key, key + URL_SUFFIX)
-        used = sorted({label(item) for item in compiled.objects for of, at, _ in secret_keys(item) if of == name and at in keys})
-        same = _same(client, compiled, spec, here, key)
-        found.append(State(spec.name, spec.source, exists, store.created(here, key), spec.generation, tuple(used), same))
+        places = _places(compiled, spec)
+        live |= {name: client.get("v1", "Secret", namespace, name) for name, _ in places if name not in live}
+        exists = bool(places) and all(store.decoded(live[name], key) is not None for name, key in places)
+        used = {
+            label(item) for item in compiled.objects for of, at, _ in secret_keys(item) if (of, at) in places or (at is None and of in dict(places))
+        }
+        if spec.server and exists:
+            exists = store.known_as(spec.server, store.auths(live[places[0][0]] or {})) is not None
+        created = store.created(live[places[0][0]], places[0][1]) if exists else ""
+        same = _same(client, compiled, spec, live) if exists else "not stored yet"
+        note = "; ".join(_notes(compiled, spec, live) or _ends(compiled, spec, live)) if exists and spec.tls else ""
+        found.append(State(spec.name, spec.source, exists, created, spec.generation, tuple(sorted(used)), same, note))
     return found
 
 
 def text(found: list[State]) -> str:
     """The states as a table."""
     rows = [(s.name, s.source, "yes" if s.exists else "NO", s.created, str(s.generation), s.same, ", ".join(s.used_by)) for s in found]
-    return table([("SECRET", "SOURCE", "EXISTS", "SINCE", "GENERATION", "AS THE SOURCE", "USED BY"), *rows])
+    return table([("SECRET", "SOURCE", "EXISTS", "SINCE", "GENERATION", "AS THE SOURCE", "USED BY"), *rows]) + "".join(
+        f"\n{s.name}: {s.note}" for s in found if s.note
+    )
 
 
-def _place(compiled: Compiled, spec: SecretSpec) -> tuple[str, str]:
+def _places(compiled: Compiled, spec: SecretSpec) -> list[tuple[str, str]]:
+    """The Secrets and keys that hold a secret; of a certificate that is not its key, so that both are there or none."""
     if spec.kubernetes:
-        return spec.kubernetes
-    if not spec.server:
-        return compiled.secret, spec.key
-    pulls = [need.name for need in store.wanted(compiled) if need.type == store.DOCKER_CONFIG]
-    return (spec.object_name or pulls[0]), ".dockerconfigjson"
+        return [spec.kubernetes, *store.kept_at(compiled, spec.name)]
+    if spec.named:
+        return list(store.kept_at(compiled, spec.name))
+    return [(store.object_name(compiled, spec), store.DOCKER_KEY if spec.server else store.CERTIFICATE)]
 
 
-def _same(client: Client, compiled: Compiled, spec: SecretSpec, live: Object | None, key: str) -> str:
-    data = (live or {}).get("data") or {}
-    if key not in data:
-        return "not stored yet"
+def _same(client: Client, compiled: Compiled, spec: SecretSpec, live: dict[str, Object | None]) -> str:
     if spec.generate or spec.kubernetes:
         return "made here" if spec.generate else "referred to"
     try:
-        now = store.content_now(client, compiled, spec)
+        stored, now = values(client, compiled, spec, live)
     except DeployError as error:
         return f"the source does not answer: {error.what}"
-    return "yes" if base64.b64decode(data[key]).decode("utf-8", "surrogateescape") == now else "no: secrets --rotate takes the source's"
+    if stored is None:
+        return "stored only inside of other text"
+    return "yes" if stored == now else "no: secrets --rotate takes the source's"
+
+
+def values(client: Client, compiled: Compiled, spec: SecretSpec, live: dict[str, Object | None]) -> tuple[Any, Any]:
+    """What is stored of a secret, None where that cannot be told, and what its source gives now. live: the Secrets by name.
+
+    Of registry credentials it is their entry in a pull secret, of a certificate itself and its key. Raises as sources do.
+    """
+    if spec.server:
+        entries = store.auths(live[store.object_name(compiled, spec)] or {})
+        return _credentials(entries[store.known_as(spec.server, entries) or ""]), sources.registry_entry(spec, compiled.environment.root)
+    if spec.tls:
+        found = live[store.object_name(compiled, spec)]
+        return tuple(store.decoded(found, key) for key in (store.CERTIFICATE, store.PRIVATE_KEY)), store.certificate_now(compiled, spec)
+    return store.stored_values(compiled, live).get(spec.name), store.source_value(client, compiled, spec)
+
+
+def _credentials(entry: dict[str, Any]) -> dict[str, str]:
+    """A registry's entry as we write it; other tools write only `auth`, which is user name and password."""
+    try:
+        name, _, password = base64.b64decode(entry.get("auth") or "").decode("utf-8", "replace").partition(":")
+    except binascii.Error:
+        name = password = ""
+    return sources.credentials(entry.get("username") or name, entry.get("password") or password)
+
+
+def notes(client: Client, compiled: Compiled) -> list[str]:
+    """What a person should know of the secrets that are there: certificates that end soon, or lack a host of the Ingress."""
+    found = []
+    for spec, name in store.objects_of_their_own(compiled):
+        if spec.tls:
+            live = {name: client.get("v1", "Secret", compiled.environment.target.namespace, name)}
+            found += [f"{name}: {note}" for note in _notes(compiled, spec, live)]
+    return found
+
+
+def _notes(compiled: Compiled, spec: SecretSpec, live: dict[str, Object | None]) -> list[str]:
+    name = store.object_name(compiled, spec)
+    return certificates.notes(store.decoded(live[name], store.CERTIFICATE) or "", store.hosts(compiled, name))
+
+
+def _ends(compiled: Compiled, spec: SecretSpec, live: dict[str, Object | None]) -> list[str]:
+    certificate = store.decoded(live[store.object_name(compiled, spec)], store.CERTIFICATE) or ""
+    return [f"expires on {certificates.ends(certificate)}"]
 
 
 def adopt(client: Client, compiled: Compiled) -> dict[str, Adopted]:
@@ -97,7 +149,7 @@ def adopt(client: Client, compiled: Compiled) -> dict[str, Adopted]:
     namespace = compiled.environment.target.namespace
     stored = store.stored_values(compiled, {compiled.secret: client.get("v1", "Secret", namespace, compiled.secret)})
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    names = {spec.key: spec.name for spec in compiled.environment.secrets.values() if not spec.server and not spec.kubernetes}
+    names = {spec.key: spec.name for spec in compiled.environment.secrets.values() if spec.named and not spec.kubernetes}
     for item in compiled.objects:
         live = client.get(item["apiVersion"], item["kind"], namespace, item["metadata"]["name"]) if any(pod_specs(item)) else None
         if live is None:

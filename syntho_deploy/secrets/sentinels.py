@@ -53,6 +53,7 @@ class Place(NamedTuple):
 
     key: str
     secret: str = ""
+    generation: int = 1
 
 
 class Cut(NamedTuple):
@@ -87,10 +88,16 @@ def cut(objects: list[dict[str, Json]], places: Mapping[str, Place], secret: str
         state.refuse_leftovers(item)
     read = {name for item in rest for name in secret_references(item)} & set(own)
     rewritten = {name for name in own if name in state.rewritten}
-    made = []
+    made: list[SecretObject] = []
+    renamed: dict[str, str] = {}
     for name, (kind, data) in own.items():
         if name in read or name not in rewritten:
-            made.append(SecretObject(name, {key: state.template(value, f"Secret/{name} at /data/{key}") for key, value in data.items()}, kind))
+            content = {key: state.template(value, f"Secret/{name} at /data/{key}") for key, value in data.items()}
+            new = state.name_of(name, data)
+            made.append(SecretObject(new, content, kind))
+            renamed |= {name: new} if new != name else {}
+    for holder, field, _, _ in _references(rest) if renamed else ():
+        holder[field] = renamed.get(holder[field], holder[field])
     if state.keys:
         made.append(SecretObject(secret, dict(sorted(state.keys.items()))))
     return Cut(rest, tuple(sorted(made, key=lambda item: item.name)), frozenset(state.found))
@@ -147,12 +154,12 @@ class _Cut:
             self.found.add(name)
             return {"secretKeyRef": {"name": place.secret, "key": place.key}}
         key = place.key + URL_SUFFIX if url else place.key
-        if place.secret:
-            key = name + URL_SUFFIX
+        if place.secret:  # another reference is another value, and so another key
+            key = f"{name}.{hashlib.sha256(f'{place.secret}/{place.key}'.encode()).hexdigest()[:8]}{URL_SUFFIX}"
         content = f"${{secret:{name}|url}}" if url else f"${{secret:{name}}}"
         if self.keys.setdefault(key, content) != content:
-            what = f'the secret "{key}" has the name under which "{key.removesuffix(URL_SUFFIX)}" is kept for a URL'
-            raise InputError(what, todo=f"give it a name that does not end in {URL_SUFFIX}")
+            what = f'two secrets would be kept as "{key}", one of them for a URL or in a later generation'
+            raise InputError(what, todo=f"give one a name that does not end in {URL_SUFFIX} or a number")
         self.found.add(name)
         return {"secretKeyRef": {"name": self.secret, "key": key}}
 
@@ -207,6 +214,13 @@ class _Cut:
                 raise InputError(what, todo="do not set that value, or make the Secret by hand")
         return re.sub(rf"\$|{TOKEN.pattern}", lambda match: "$$" if match[0] == "$" else placeholder(match), value)
 
+    def name_of(self, name: str, data: dict[str, str]) -> str:
+        """The name of a Secret of the chart's that is ours to make: another one for each set of later generations in it, as a
+        key of the environment's own Secret is, so that a new value restarts its users and the old one stays where it was."""
+        places = {self.places[self.tokens[token]] for value in data.values() for token in TOKEN.findall(value) if token in self.tokens}
+        later = sorted(place.key for place in places if place.generation > 1)
+        return f"{name}-{hashlib.sha256(canonical(later).encode()).hexdigest()[:8]}" if later else name
+
     def refuse_leftovers(self, item: dict[str, Json]) -> None:
         """Raise for a sentinel, plain or in base64, that is still in an object, by its field."""
         whole = canonical(item)
@@ -259,20 +273,26 @@ def secret_references(value: Json) -> Iterator[str]:
 
 def secret_keys(value: Json) -> Iterator[tuple[str, str | None, bool]]:
     """Every reference to a Secret as (name, key or None for the whole Secret, may be absent)."""
+    for holder, field, key, optional in _references(value):
+        yield holder[field], key, optional
+
+
+def _references(value: Json) -> Iterator[tuple[dict[str, Any], str, str | None, bool]]:
+    """Every reference to a Secret: the mapping and the field in it that name the Secret, the key, may it be absent."""
     for keys, item in walk(value):
         if not isinstance(item, dict):
             continue
         last = keys[-1] if keys else ""
         optional = item.get("optional") is True
         if last == "secretKeyRef" and item.get("name"):
-            yield item["name"], item.get("key"), optional
+            yield item, "name", item.get("key"), optional
         elif item.get("name") and (last == "secretRef" or (last == "secret" and "sources" in keys)):
-            yield item["name"], None, optional
+            yield item, "name", None, optional
         elif isinstance(item.get("secretName"), str):
-            yield item["secretName"], None, optional or _of_ingress(keys)
+            yield item, "secretName", None, optional or _of_ingress(keys)
         for pull in item.get("imagePullSecrets") or [] if isinstance(item.get("imagePullSecrets"), list) else []:
             if isinstance(pull, dict) and pull.get("name"):
-                yield pull["name"], None, False
+                yield pull, "name", None, False
 
 
 def _of_ingress(keys: Keys) -> bool:

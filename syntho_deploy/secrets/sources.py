@@ -1,9 +1,8 @@
-"""Where the value of a secret comes from: generated here, an environment variable, a file, a command."""
+"""Where the value of a secret comes from: generated here, an environment variable, files, a command."""
 
 from __future__ import annotations
 
 import base64
-import json
 import os
 import secrets
 import string
@@ -15,7 +14,6 @@ from syntho_deploy.errors import PreflightError
 from syntho_deploy.redact import register
 
 TOKEN_BYTES = 32
-COMMAND_TIMEOUT = 60.0
 DJANGO = string.ascii_lowercase + string.digits + "!@#%^&*(-_=+)"  # django-admin's alphabet, less the $ that Kubernetes expands
 
 
@@ -46,7 +44,7 @@ def value(spec: SecretSpec, root: Path) -> str:
     elif spec.command:
         found = _from_command(spec, root)
     else:
-        found = _variable(spec.env, spec) if spec.env else _from_file(spec, root)
+        found = _variable(spec.env, spec) if spec.env else _from_file(spec.file, spec, root)
     register(found)
     return found
 
@@ -68,13 +66,24 @@ def check(spec: SecretSpec, found: str, kind: str, public: frozenset[str], prote
         raise PreflightError(f'the secret "{spec.name}" is the public default of the chart', spec.mark, "give it a value of its own")
 
 
-def registry_config(spec: SecretSpec, root: Path) -> str:
-    """Registry credentials as the content of a `kubernetes.io/dockerconfigjson` Secret."""
-    username = spec.username or _variable(spec.username_env, spec)
-    password = value(spec, root)
+def registry_entry(spec: SecretSpec, root: Path) -> dict[str, str]:
+    """Credentials from their source, as `auths` of a `kubernetes.io/dockerconfigjson` Secret has them for one registry."""
+    return credentials(spec.username or _variable(spec.username_env, spec), value(spec, root))
+
+
+def credentials(username: str, password: str) -> dict[str, str]:
+    """A user of a registry, as a pull secret has it."""
     auth = base64.b64encode(f"{username}:{password}".encode()).decode()
     register(auth)
-    return json.dumps({"auths": {spec.server: {"username": username, "password": password, "auth": auth}}})
+    return {"username": username, "password": password, "auth": auth}
+
+
+def certificate(spec: SecretSpec, root: Path) -> tuple[str, str]:
+    """The certificate with its chain, and the key. Each ends in one line end, as what joins PEM files expects. The key is registered."""
+    pair = spec.tls or ("", "")
+    found, key = (_from_file(path, spec, root) + "\n" for path in pair)
+    register(key)
+    return found, key
 
 
 def _generated(spec: SecretSpec) -> str:
@@ -87,15 +96,16 @@ def _generated(spec: SecretSpec) -> str:
         return secrets.token_hex(TOKEN_BYTES)
     if kind == "django":
         return "".join(secrets.choice(DJANGO) for _ in range(50))
-    letters = string.ascii_letters + string.digits  # survives a URL, a shell and a connection string
-    return secrets.choice(string.ascii_letters) + "".join(secrets.choice(letters) for _ in range(spec.length - 1))
+    letters = "".join(sorted(set(spec.alphabet))) or string.ascii_letters + string.digits  # survives a URL, a shell and a connection string
+    first = [letter for letter in letters if letter in string.ascii_letters] or letters
+    return secrets.choice(first) + "".join(secrets.choice(letters) for _ in range(spec.length - 1))
 
 
 def _from_command(spec: SecretSpec, root: Path) -> str:
     """What a command prints: of Vault, sops, a cloud's secret store. Its output is shown nowhere, its stderr neither: `set -x`
     and many a client's debugging print the secret there, and we could not tell it from other words."""
     try:
-        result = process.run(spec.command, timeout=COMMAND_TIMEOUT, cwd=root, check=False, raw=True)
+        result = process.run(spec.command, timeout=spec.timeout, cwd=root, check=False, raw=True)
     except process.ProcessError as error:
         raise PreflightError(f'the secret "{spec.name}" comes from a command: {error.what}', spec.mark, error.todo) from None
     register(*result.stdout.split("\n"))
@@ -104,23 +114,23 @@ def _from_command(spec: SecretSpec, root: Path) -> str:
         todo = f"what it said is not shown, since it may hold the secret; to see it: {process.quoted(spec.command)}"
         raise PreflightError(what, spec.mark, todo)
     found = result.stdout.rstrip("\r\n")
-    if not found:
+    if not found.strip():
         raise PreflightError(f'the secret "{spec.name}" comes from the command {spec.command[0]}, which printed nothing', spec.mark)
     return found
 
 
 def _variable(name: str, spec: SecretSpec) -> str:
     found = process.variable(name)
-    if not found:
+    if found is None or not found.strip():
         state = "is not set" if found is None else "is empty"
         raise PreflightError(f'the secret "{spec.name}" comes from the variable {name}, which {state}', spec.mark, f"export {name}=…, then run again")
     return found.rstrip("\r\n")
 
 
-def _from_file(spec: SecretSpec, root: Path) -> str:
-    path = root / Path(spec.file).expanduser()
+def _from_file(name: str, spec: SecretSpec, root: Path) -> str:
+    path = root / Path(name).expanduser()
     try:
-        found = path.read_text(encoding="utf-8")
+        found = path.read_text(encoding="utf-8-sig")  # editors of Windows put a mark before the text
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is not UTF-8 text"
         raise PreflightError(

@@ -12,6 +12,8 @@ from syntho_deploy import explain
 from syntho_deploy.documents import Json, walk
 from syntho_deploy.errors import InputError
 from syntho_deploy.overlays.layers import components
+from syntho_deploy.rotate import reader
+from syntho_deploy.secrets import store
 from syntho_deploy.secrets.sentinels import label
 from tests.components.conftest import DIGESTS, PINS, VARIABLES, Objects, Pinned, at, resources
 
@@ -600,3 +602,19 @@ def test_the_shipped_environments_compile_at_each_pin(pinned: Pinned, name: str)
     assert bool(objects["Ingress/frontend-ingress"]["spec"].get("tls")) == (name == "prod")
     images = {value for item in objects.values() for keys, value in walk(item) if keys and keys[-1] == "image"}
     assert {image.rpartition("/")[0] for image in images} == {"registry.example.com/syntho" if name == "prod" else "syntho.azurecr.io"}
+
+
+def test_what_roles_say_of_a_rotation_is_so(pinned: Pinned) -> None:
+    check_rotation(pinned)
+
+
+def check_rotation(pinned: Pinned) -> None:
+    """The databases that roles name are those of postgres/in-chart and read the password; and each name is of a secret."""
+    within = pinned.compile([*BASE, "ray/head-only", "postgres/in-chart", "ingress/nginx"])
+    outside = pinned.compile([*BASE, "ray/head-only", "postgres/external", "ingress/nginx"])
+    assert set(within.roles.rotation) <= set(within.environment.secrets)
+    databases = {name: effect.database for name, effect in within.roles.rotation.items() if effect.database}
+    assert databases.keys() == {"core.db.password", "backend.db.password"}
+    for name, workload in databases.items():
+        assert reader(within, workload, tuple(store.kept_at(within, name))) == ("postgres", (within.secret, name))
+        assert reader(outside, workload, tuple(store.kept_at(outside, name))) is None

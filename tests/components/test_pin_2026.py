@@ -602,6 +602,10 @@ def test_the_network_policies_let_the_same_flows_through_here(here: Pinned) -> N
     assert test_network_policies.flows(here.objects(test_network_policies.ALL_IN_CHART)) == test_network_policies.EXPECTED
 
 
+def test_what_roles_say_of_a_rotation_is_so_here(here: Pinned) -> None:
+    test_components.check_rotation(here)
+
+
 def test_every_component_is_claimed_and_those_that_differ_here_are_known(root: Path) -> None:
     assert sorted(components([root / search for search in SEARCH])) == sorted([*CLAIMS, *COMMON])
     assert {str(path.parent.relative_to(root / SEARCH[0] / "components")) for path in (root / SEARCH[0]).rglob("*.values.yaml")} | {

@@ -52,9 +52,11 @@ def test_the_documented_permissions_are_enough(site: Site, cluster_wide: bool) -
     account(site, cluster_wide)
     site.invoke("plan", code=2)
     assert "deployed and verified" in site.invoke("deploy").stdout
+    site.invoke("secrets", "--rotate=backend.secret_key")
+    site.invoke("secrets", "--rotate=registry")
     site.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/core/image/tag", "value": "2.0.0"}])
     assert "deployed and verified" in site.invoke("deploy").stdout
-    assert "record 1 of" in site.invoke("rollback").stdout
+    assert "record 2 of" in site.invoke("rollback").stdout
     assert site.invoke("status", "--json").json["workloads"]
     site.invoke("drift")
     assert "no logs found" in site.invoke("logs", "--component=core").stderr  # the kubelet's words: it was asked

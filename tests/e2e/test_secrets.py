@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import sys
 from typing import Any
 
@@ -85,12 +86,69 @@ def test_a_secret_that_is_there_already_is_referred_to_in_place(site: Site) -> N
     env = {entry["name"]: entry for entry in core["spec"]["template"]["spec"]["containers"][0]["env"]}
     assert env["LICENSE_KEY_SIGNED"]["valueFrom"]["secretKeyRef"] == {"name": "vault", "key": "key"}
     assert "license" not in _data(site)
-    assert _data(site)["core.db.password.url"] == "p%40ss"
+    assert [value for key, value in _data(site).items() if key.startswith("core.db.password")] == ["p%40ss"]
+    assert {row["name"]: row for row in site.invoke("secrets", "--status", "--json").json}["core.db.password"]["used_by"] == [
+        "Deployment/core",
+        "Deployment/core-worker",
+        "Deployment/postgres",
+    ]
 
 
 def test_a_referred_secret_that_is_missing_stops_the_deploy(site: Site) -> None:
     _source(site, "core.db.password", {"kubernetes": {"secret": "vault", "key": "db"}})
     assert "is the key db of the Secret vault, which is not there" in site.invoke("deploy", code=4).stderr
+
+
+def test_a_value_that_is_referred_to_is_checked_where_it_is_there(site: Site) -> None:
+    client = site.client()
+    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
+    data = {"key": base64.b64encode(b"no fernet key").decode(), "empty": ""}
+    client.create({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "vault", "namespace": site.namespace}, "data": data})
+    _source(site, "core.secret_key", {"kubernetes": {"secret": "vault", "key": "key"}})
+    assert "is not a Fernet key" in site.invoke("secrets", code=4).stderr
+    _source(site, "core.secret_key", {"kubernetes": {"secret": "vault", "key": "empty"}})
+    assert "is the key empty of the Secret vault, which is empty" in site.invoke("secrets", code=4).stderr
+
+
+def test_a_password_that_stands_only_in_a_url_is_known_and_kept(site: Site) -> None:
+    environment = site.read()
+    environment["components"] = ["postgres/external" if name == "postgres/in-chart" else name for name in environment["components"]]
+    environment["vars"] |= {
+        "postgres_host": "pg",
+        "postgres_port": 5432,
+        "core_db": "c",
+        "core_db_user": "c",
+        "backend_db": "b",
+        "backend_db_user": "b",
+    }
+    site.write(environment)
+    _source(site, "core.db.password", {"env": "CORE"})
+    site.variables["CORE"] = "p@ss/word"
+    site.invoke("secrets")
+    assert "core.db.password" not in _data(site)
+    row = {row["name"]: row for row in site.invoke("secrets", "--status", "--json").json}["core.db.password"]
+    assert (row["exists"], row["same"]) == (True, "yes")
+    site.variables["CORE"] = "another"
+    site.overlay("syntho-ui.values.yaml", [{"op": "add", "path": "/core/env", "value": {"PLAIN": "${secret:core.db.password}"}}])
+    site.invoke("secrets")
+    assert _data(site)["core.db.password"] == "p@ss/word"
+
+
+def test_registries_share_a_pull_secret_and_one_that_is_there_is_completed(site: Site) -> None:
+    client = site.client()
+    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
+    auths = {"https://registry.localhost/v1/": {"auth": base64.b64encode(b"me:mine").decode()}}
+    data = {".dockerconfigjson": base64.b64encode(json.dumps({"auths": auths}).encode()).decode()}
+    metadata = {"name": "syntho-cr-secret", "namespace": site.namespace}
+    client.create({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson", "metadata": metadata, "data": data})
+    _source(site, "mirror", {"server": "mirror.example.com:5000", "username": "robot", "generate": "token"})
+    site.invoke("secrets")
+    found = json.loads(_data(site, "syntho-cr-secret")[".dockerconfigjson"])["auths"]
+    assert found.pop("mirror.example.com:5000")["username"] == "robot"
+    assert found == auths
+    assert "nothing is missing" in site.invoke("secrets").stderr
+    _source(site, "twin", {"server": "https://mirror.example.com:5000", "username": "x", "generate": "token"})
+    assert '"mirror" and "twin" are both credentials for' in site.invoke("secrets", code=3).stderr
 
 
 def test_a_fernet_key_must_be_one(site: Site) -> None:

@@ -439,3 +439,12 @@ def test_nobody_is_asked_without_a_terminal(site: Path) -> None:
     result = invoke(site, "new-env", "--env=new", "--from=local", "--context=aks", "--dry-run")
     assert result.code == 0
     assert "[" not in result.stderr
+
+
+def test_what_belongs_to_a_source_goes_with_it() -> None:
+    certificate = {"tls": {"certificate": "c", "key": "k"}, "name": "frontend-tls"}
+    assert newenv._sourced("site", certificate, "tls") == certificate
+    assert newenv._sourced("site", certificate, "env:SITE") == {"env": "SITE"}
+    registry = {"server": "r", "name": "pull", "username": "me", "file": "f"}
+    assert newenv._sourced("registry", registry, "env:P") == {"server": "r", "name": "pull", "username": "me", "env": "P"}
+    assert newenv._sourced("registry", registry, "server:other") == {**registry, "server": "other"}

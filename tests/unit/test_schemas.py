@@ -103,13 +103,14 @@ VALID: dict[str, list[Json]] = {
             "components": ["ray/two-pools", "keys"],
             "vars": {"host": "", "port": 5432, "on": True, "half": 0.5, "list": [None], "map": {"a": None}},
             "secrets": {
-                "a": {"generate": "password", "length": 16, "generation": 2},
+                "a": {"generate": "password", "length": 16, "alphabet": "0123456789-_", "generation": 2},
                 "b": {"env": "B"},
                 "c": {"file": "/c"},
-                "d": {"command": ["vault", "read"]},
+                "d": {"command": ["vault", "read"], "timeout": 90},
                 "e": {"kubernetes": {"secret": "s", "key": "k"}},
                 "f": {"server": "r.example.com", "name": "pull", "env": {"username": "U", "password": "P"}},
                 "g": {"server": "r.example.com", "username": "me", "file": "g"},
+                "h": {"tls": {"certificate": "c.pem", "key": "c.key", "self_signed": True}, "name": "frontend-tls"},
             },
             "releases": {"ui": "my-ui"},
             "before_upgrade": [["kubectl", "exec", "deploy/postgres", "--", "pg_dumpall"], ["true"]],
@@ -126,6 +127,7 @@ VALID: dict[str, list[Json]] = {
             "derived": {"ray.head": "${role:cluster_name}-head", "nothing": None},
             "checks": {"core.secret_key": "fernet"},
             "databases": ["Deployment/postgres", "StatefulSet/a"],
+            "rotation": {"a": {"note": "n", "loses": "l"}, "b": {"database": "Deployment/postgres"}, "c": None},
         },
     ],
     "ignore": [
@@ -204,6 +206,18 @@ WRONG: dict[str, tuple[str, Json]] = {
     "length": ("environment", _of("environment", "secrets", "a", "length", 7)),
     "generation": ("environment", _of("environment", "secrets", "a", "generation", 0)),
     "generation of a reference": ("environment", _of("environment", "secrets", "e", "generation", 2)),
+    "generation of a registry": ("environment", _of("environment", "secrets", "f", "generation", 2)),
+    "generation of a certificate": ("environment", _of("environment", "secrets", "h", "generation", 2)),
+    "half a certificate": ("environment", _of("environment", "secrets", "h", "tls", {"certificate": "c"})),
+    "a certificate of a registry": ("environment", _of("environment", "secrets", "f", {"tls": {"certificate": "c", "key": "k"}, "server": "r"})),
+    "a name of a value": ("environment", _of("environment", "secrets", "c", "name", "pull")),
+    "an alphabet of a token": ("environment", _of("environment", "secrets", "a", {"generate": "token", "alphabet": "0123456789abc"})),
+    "a short alphabet": ("environment", _of("environment", "secrets", "a", "alphabet", "012345678")),
+    "an alphabet with a blank": ("environment", _of("environment", "secrets", "a", "alphabet", "0123456789 a")),
+    "a time-out of a file": ("environment", _of("environment", "secrets", "c", "timeout", 5)),
+    "a time-out": ("environment", _of("environment", "secrets", "d", "timeout", 601)),
+    "a workload": ("roles", _of("roles", "rotation", "b", "database", "postgres")),
+    "unknown key of a rotation": ("roles", _of("roles", "rotation", "a", "lose", "x")),
     "true as a number": ("environment", _of("environment", "secrets", "a", "generation", True)),
     "half a reference": ("environment", _of("environment", "secrets", "e", "kubernetes", {"key": "k"})),
     "name of a release": ("environment", _of("environment", "releases", "ui", "My_UI")),
@@ -290,6 +304,8 @@ EXCEPTIONS: dict[str, tuple[str, Json, bool, bool]] = {
     "an empty text is as good as no key to the loader": ("environment", _of("environment", "charts", ""), True, False),
     "and so is an empty command": ("environment", _of("environment", "secrets", "b", "command", []), True, False),
     "and an empty reference": ("environment", _of("environment", "secrets", "b", "kubernetes", {}), True, False),
+    "and an empty certificate": ("environment", _of("environment", "secrets", "b", "tls", {}), True, False),
+    "a schema does not count different characters": ("environment", _of("environment", "secrets", "a", "alphabet", "aaaaaaaaaaaa"), False, True),
     "JSON Schema knows no difference between 16 and 16.0": ("environment", _of("environment", "secrets", "a", "length", 16.0), False, True),
     "a schema cannot look up a release's chart": ("roles", _of("roles", "values", "cluster_name", "chart", "rai"), False, True),
 }
@@ -318,7 +334,7 @@ def excepted(name: str, document: Json) -> bool:
     if any(value == "" and not set(keys) & set(free.get(name, ())) for keys, value in documents.walk(document)):
         return True
     if name == "environment":
-        empty = {"command": [], "kubernetes": {}}
+        empty = {"command": [], "kubernetes": {}, "tls": {}}
         return any(
             keys[:1] == ("secrets",) and keys[-1] in empty and value == empty[str(keys[-1])] for keys, value in documents.walk(document) if keys
         )

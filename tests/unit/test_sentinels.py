@@ -355,8 +355,11 @@ def test_a_secret_of_the_chart_that_cannot_be_made_is_an_error(case: str) -> Non
 
 def test_two_secrets_cannot_share_a_key() -> None:
     env = [{"name": "A", "value": f"http://me:{sentinel('a')}@h"}, {"name": "B", "value": sentinel("a.url")}]
-    with pytest.raises(InputError, match=r'"a\.url" has the name under which "a" is kept'):
+    with pytest.raises(InputError, match=r'two secrets would be kept as "a\.url"'):
         cut([workload("Pod", [{"containers": [{"env": env}]}])], {name: Place(name) for name in ("a", "a.url")}, OURS)
+    env = [{"name": "A", "value": sentinel("a")}, {"name": "B", "value": sentinel("a.2")}]
+    with pytest.raises(InputError, match=r'two secrets would be kept as "a\.2"'):
+        cut([workload("Pod", [{"containers": [{"env": env}]}])], {"a": Place("a.2", generation=2), "a.2": Place("a.2")}, OURS)
 
 
 def test_base64_with_line_ends_is_base64() -> None:
@@ -415,7 +418,12 @@ def test_a_secret_that_is_there_already_is_referred_to_in_place() -> None:
     )
     found = {entry["name"]: entry for entry in container_of(result)["env"]}
     assert found["A"]["valueFrom"]["secretKeyRef"] == {"name": "theirs", "key": "key"}
-    assert [(item.name, item.data) for item in result.secrets] == [(OURS, {"license.url": "${secret:license|url}"})]
+    (made,) = result.secrets
+    ((key, content),) = made.data.items()
+    assert re.fullmatch(r"license\.[0-9a-f]{8}\.url", key)
+    assert (made.name, content) == (OURS, "${secret:license|url}")
+    other = cut([workload("Pod", [{"containers": [{"args": [url]}]}])], {**PLACES, "license": Place("key", "theirs-2")}, OURS)
+    assert set(other.secrets[0].data) != {key}
 
 
 def test_a_new_generation_is_a_new_key() -> None:
@@ -423,3 +431,28 @@ def test_a_new_generation_is_a_new_key() -> None:
         [workload("Pod", [{"containers": [{"env": [{"name": "A", "value": sentinel("license")}]}]}])], {**PLACES, "license": Place("license.2")}, OURS
     )
     assert [item.data for item in result.secrets] == [{"license.2": "${secret:license}"}]
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        {"containers": [{"envFrom": [{"secretRef": {"name": "own"}}]}]},
+        {"containers": [{}], "volumes": [{"name": "v", "secret": {"secretName": "own"}}]},
+        {"containers": [{}], "volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "own"}}]}}]},
+        {"containers": [{}], "imagePullSecrets": [{"name": "own"}]},
+    ],
+)
+def test_a_secret_of_the_chart_has_another_name_for_each_later_generation(pod: dict[str, Any]) -> None:
+    def names(**generations: int) -> str:
+        places = {**PLACES, **{name: Place(f"{name}.{number}", generation=number) for name, number in generations.items()}}
+        own = secret_object("own", {"k": sentinel("license"), "l": sentinel("a-b")}, True)
+        result = cut([own, workload("Pod", [copy.deepcopy(pod)])], places, OURS)
+        (made,) = result.secrets
+        assert {name for name, _, _ in secret_keys(result.objects)} == {made.name}
+        assert made.data == {"k": "${secret:license}", "l": "${secret:a-b}"}
+        return made.name
+
+    assert names() == "own"
+    other = [names(license=2), names(license=3), names(**{"a-b": 2}), names(**{"license": 2, "a-b": 2})]
+    assert len({*other, "own"}) == 5
+    assert names(license=2) == other[0]

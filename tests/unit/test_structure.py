@@ -34,7 +34,7 @@ overlays.manifests
 helm
 compile
 cluster cluster.*
-secrets.sources
+secrets.sources secrets.certificates
 secrets.store
 secrets.manage
 overlays.liveness
