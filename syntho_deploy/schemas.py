@@ -209,12 +209,15 @@ def _roles() -> Schema:
     chart = _is("string", "A chart of the pin.")
     release = _mapping("A release.", {"chart": chart, "name": _is("string", "Its name.")}, "chart", "name")
     value = _mapping("A value of a chart.", {"chart": chart, "path": {"description": "A JSON Pointer.", "type": "string"}}, "chart", "path")
+    image = {"chart": chart, "path": {"description": "A JSON Pointer to a mapping of repository and tag.", "type": "string"}}
+    image["tag"] = _may("string", "How it writes the release's tag.", pattern=r"^(?:(?!\$\{tag\}).)*\$\{tag\}(?:(?!\$\{tag\}).)*$(?!\n)", default="${tag}")
     return _mapping(
         "What the values of the pinned charts mean.",
         {
             "releases": _names("The releases, by the name that ${release.<key>} has.", release),
             "secret": _is("string", "The name of the Secret that holds an environment's secrets."),
             "values": _names("Values, by the name that ${role:<name>} has.", value),
+            "images": _names("The images that have the release's tag, by application.", _mapping("An image.", image, "chart", "path")),
             "derived": _names("Variables made of others and of ${role:<name>}.", {"type": ["string", "null"]}),
             "checks": _names("What the value of a secret must be.", {"enum": list(environment.CHECKS)}),
         },

@@ -20,7 +20,7 @@ ORDER = """
 errors
 redact
 documents process
-section
+section transaction
 tools console
 environment
 overlays overlays.pointer
