@@ -209,8 +209,12 @@ def _roles() -> Schema:
     chart = _is("string", "A chart of the pin.")
     release = _mapping("A release.", {"chart": chart, "name": _is("string", "Its name.")}, "chart", "name")
     value = _mapping("A value of a chart.", {"chart": chart, "path": {"description": "A JSON Pointer.", "type": "string"}}, "chart", "path")
-    image = {"chart": chart, "path": {"description": "A JSON Pointer to a mapping of repository and tag.", "type": "string"}}
-    image["tag"] = _may("string", "How it writes the release's tag.", pattern=r"^(?:(?!\$\{tag\}).)*\$\{tag\}(?:(?!\$\{tag\}).)*$(?!\n)", default="${tag}")
+    once = r"^(?:(?!\$\{tag\}).)*\$\{tag\}(?:(?!\$\{tag\}).)*$(?!\n)"
+    image = {
+        "chart": chart,
+        "path": {"description": "A JSON Pointer to a mapping of repository and tag.", "type": "string"},
+        "tag": _may("string", "How it writes the release's tag.", pattern=once, default="${tag}"),
+    }
     return _mapping(
         "What the values of the pinned charts mean.",
         {

@@ -58,10 +58,14 @@ def check(spec: SecretSpec, found: str, kind: str, public: frozenset[str], prote
         raise PreflightError(f'the secret "{spec.name}" is the public default of the chart', spec.mark, "give it a value of its own")
 
 
+def login(spec: SecretSpec, root: Path) -> tuple[str, str]:
+    """The username and password of registry credentials. Raises `PreflightError` as `value` does."""
+    return spec.username or _variable(spec.username_env, spec), value(spec, root)
+
+
 def registry_config(spec: SecretSpec, root: Path) -> str:
     """Registry credentials as the content of a `kubernetes.io/dockerconfigjson` Secret."""
-    username = spec.username or _variable(spec.username_env, spec)
-    password = value(spec, root)
+    username, password = login(spec, root)
     auth = base64.b64encode(f"{username}:{password}".encode()).decode()
     register(auth)
     return json.dumps({"auths": {spec.server: {"username": username, "password": password, "auth": auth}}})

@@ -166,7 +166,7 @@ def test_whatever_the_document_a_removal_only_takes_away(place: tuple[str, Json,
 
 
 APPENDED = {
-    "lines": ("- op: a\n  v: 1 # c\n# end\n", "- op: a\n  v: 1 # c\n- op: x\n  v: \"1.0\"\n# end\n"),
+    "lines": ("- op: a\n  v: 1 # c\n# end\n", '- op: a\n  v: 1 # c\n- op: x\n  v: "1.0"\n# end\n'),
     "in one line": ("- {op: a}\n", '- {op: a}\n- {op: x, v: "1.0"}\n'),
     "one flow list": ("[{op: a}] # c\n", '[{op: a}, {op: x, v: "1.0"}] # c\n'),
     "an empty flow list": ("[]\n", '[{op: x, v: "1.0"}]\n'),
