@@ -174,6 +174,50 @@ def template(c: Context, env: str, chart: str = "", stage: str = "compiled", out
     _finish(faults)
 
 
+@task(
+    help={
+        "env": f"{ENV}; several with commas, or all",
+        "tag": "of the release; without it, the newest in the registry",
+        "app": "only these applications, with commas",
+        "offline": "do not ask the registry whether it has the images",
+        "allow-downgrade": "also to an older release",
+        "digest": "pin each image by its digest",
+        "dry-run": "show it and write nothing; exit 2 when something would change",
+        "pr-body": "write the text of a pull request into this file",
+        "json": JSON,
+    }
+)
+@command
+def bump_tag(
+    c: Context,
+    env: str,
+    tag: str = "",
+    app: str = "",
+    offline: bool = False,
+    allow_downgrade: bool = False,
+    digest: bool = False,
+    dry_run: bool = False,
+    pr_body: str = "",
+    json: bool = False,
+) -> None:
+    """Move all images of a release to another tag, in the environment's files: the tags change and no other byte, in all files or in none."""
+    from syntho_deploy import bump, documents, helm
+
+    projects, faults = _projects(env)
+    _finish(faults)
+    result = bump.bump(projects, bump.Way(tag, app, digest, offline, allow_downgrade), helm.find(say))
+    if not dry_run:
+        result.write()
+    if pr_body:
+        documents.write(Path(pr_body), bump.pull_request(result))
+    if json:
+        show(bump.as_json(result, not dry_run))
+    else:
+        print(bump.text(result, not dry_run))
+    if dry_run and result.names:
+        raise Exit(code=2)
+
+
 @task(help={"env": ENV, "path": "a value (/core/image/tag), a field (Deployment/core:/spec/replicas), or nothing: all that is changed", "json": JSON})
 @command
 def explain(c: Context, env: str, path: str = "", json: bool = False) -> None:

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from syntho_deploy import documents
 from syntho_deploy.errors import DeployError, InputError, LockedError, raise_all, shown
 
 JOURNAL = ".transaction.json"
@@ -52,7 +51,7 @@ def write(root: Path, files: Mapping[Path, tuple[bytes | None, bytes]]) -> None:
         for file in wanted:
             if not file.is_old:
                 raise LockedError("this file was changed since it was read", file.path, "run the command again")
-        documents.write(root / JOURNAL, json.dumps(rows, indent=1, ensure_ascii=False))
+        _put(root, root / JOURNAL, json.dumps(rows, indent=1, ensure_ascii=False).encode())
         _finish(root, wanted)
 
 
@@ -87,9 +86,18 @@ def _settle(root: Path) -> None:
 def _finish(root: Path, files: list[_File]) -> None:
     for file in files:
         if not file.is_new:
-            mode = stat.S_IMODE(file.path.stat().st_mode) if file.path.exists() else 0o644
-            documents.write(file.path, file.new, mode)
+            _put(root, file.path, file.new)
     (root / JOURNAL).unlink()
+
+
+def _put(root: Path, path: Path, content: bytes) -> None:
+    """Write one file whole. It is made in `.cache`, since what a killed run leaves beside an overlay would count as one."""
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
+    made = root / ".cache" / ".transaction.new"
+    made.write_bytes(content)
+    made.chmod(mode)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.replace(path)
 
 
 def _inside(root: Path, path: Path) -> Path:
