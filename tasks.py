@@ -218,6 +218,40 @@ def bump_tag(
         raise Exit(code=2)
 
 
+@task(
+    help={
+        "env": ENV,
+        "check": "ask the registries for the digest and the platforms of each",
+        "mirror": "copy all of them to this registry: HOST or HOST/PREFIX",
+        "json": JSON,
+    }
+)
+@command
+def images(c: Context, env: str, check: bool = False, mirror: str = "", json: bool = False) -> None:
+    """List every image that an environment runs, with the place where it stands; check them at their registries, or mirror them."""
+    from syntho_deploy import helm, tools
+    from syntho_deploy import images as found
+
+    base = found.mirror_name(mirror) if mirror else ""
+    project = _project(env)
+    listed, copies = found.images(project, helm.find(say)), list[found.Copy]()
+    if check:
+        found.check(project, listed)
+    if base:
+        copies = found.plan_copies(project, listed, base)
+        for image in listed:
+            if not image.deployed:
+                say(f"left out: {image.name}, which only a hook runs")
+        with found.progress_bar(say, sys.stderr.isatty()) as progress:
+            found.copy(project, copies, tools.find("crane", say).path, progress)
+    if json:
+        show(found.as_json(listed, copies))
+    else:
+        print(found.text(listed, check))
+    if faults := [image for image in listed if image.fault]:
+        raise Exit("\n".join(f"error: {image.name}: {image.fault}" for image in faults), 4)
+
+
 @task(help={"env": ENV, "path": "a value (/core/image/tag), a field (Deployment/core:/spec/replicas), or nothing: all that is changed", "json": JSON})
 @command
 def explain(c: Context, env: str, path: str = "", json: bool = False) -> None:

@@ -80,11 +80,13 @@ def run(
     check: bool = True,
     writes: bool = False,
     raw: bool = False,
+    inherit: Sequence[int] = (),
 ) -> Result:
     """Run a program to its end and return what it printed.
 
     timeout: seconds, then SIGTERM. env: added to `child_environment()`. check: raise `ProcessError` on a non-zero exit.
     writes: the program changes a cluster. raw: stdout is data for us, not for a person, and is not redacted.
+    inherit: file descriptors that it gets too.
     """
     words = tuple(str(word) for word in argv)
     if writes and getattr(_writes_forbidden, "on", False):
@@ -95,6 +97,7 @@ def run(
         child = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
             errors="replace", env=child_environment(env), cwd=cwd, start_new_session=True,
+            pass_fds=tuple(inherit),
         )  # fmt: skip
     except OSError as error:
         raise ProcessError(f"{words[0]} cannot be started: {error.strerror}", words) from error
