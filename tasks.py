@@ -220,6 +220,51 @@ def bump_tag(
 
 @task(
     help={
+        "ref": "a commit of 40 hex digits, a tag or a branch of the pin's source",
+        "to": "instead of --ref: another pin file to compare with",
+        "pin": "the pin file",
+        "write": "write the pin and its lock, and vendor, if every environment still compiles",
+        "force": "also if one does not",
+        "url": "fetch from this mirror instead (also: SYNTHO_CHARTS_URL)",
+        "json": JSON,
+    }
+)
+@command
+def bump_charts(
+    c: Context,
+    ref: str = "",
+    to: str = "",
+    pin: str = "vendor/charts.yaml",
+    write: bool = False,
+    force: bool = False,
+    url: str = "",
+    json: bool = False,
+) -> None:
+    """Show what other charts would change for every environment of a pin, with the lines of overlays to edit. Exit 2: changes, not written."""
+    from syntho_deploy import bumpcharts, helm
+    from syntho_deploy.errors import InputError
+    from syntho_deploy.vendor import load_pin
+
+    if bool(ref) == bool(to) or (to and write):
+        raise InputError("give one of --ref and --to; --write goes with --ref", todo="an environment takes another pin by its key charts")
+    mine = load_pin(ROOT, ROOT / pin)
+    binary = helm.find(say)
+    if ref:
+        result = bumpcharts.to_ref(ROOT, mine, ref, url or None, binary)
+    else:
+        result = bumpcharts.to_pin(ROOT, mine, load_pin(ROOT, ROOT / to), url or None, binary)
+    if json:
+        show(bumpcharts.as_json(result, write))
+    else:
+        print(bumpcharts.text(result))
+    if write:
+        result.write(url or None, force)
+    elif result.changed:
+        raise Exit(code=2)
+
+
+@task(
+    help={
         "env": ENV,
         "check": "ask the registries for the digest and the platforms of each",
         "mirror": "copy all of them to this registry: HOST or HOST/PREFIX",

@@ -258,7 +258,7 @@ def _compile(projects: list[Project], bumps: list[Bump], files: Files, helm: Hel
                 if tag.text != wanted:
                     raise InputError(f"{app} of {one.environment} would get {tag.text} and not {wanted}", one.before[app].mark, "edit it by hand")
             one.notes += _reached(project, after, one)
-            one.objects = compare.objects(project.compile(helm), compiled)
+            one.objects = compare.objects(project.compile(helm).objects, compiled.objects)
             _refuse_unseen(project, one, compiled.objects)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 
 from syntho_deploy import diff
 from syntho_deploy.cluster.readiness import ray_groups
-from syntho_deploy.compile import Compiled
 from syntho_deploy.diff import Change
 from syntho_deploy.secrets.sentinels import label
 
@@ -31,9 +30,9 @@ class ObjectChange:
     pods: tuple[str, ...] = ()
 
 
-def objects(before: Compiled, after: Compiled) -> list[ObjectChange]:
+def objects(before: Iterable[Object], after: Iterable[Object]) -> list[ObjectChange]:
     """The objects in which two compiles differ, in the order of the second, those that leave last."""
-    old, new = ({label(item): item for item in compiled.objects} for compiled in (before, after))
+    old, new = ({label(item): item for item in items} for items in (before, after))
     found = []
     for name, item in new.items():
         if name not in old:

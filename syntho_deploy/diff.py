@@ -47,6 +47,11 @@ def changes(before: dict[str, Any], after: dict[str, Any], masked: bool = False)
     return [Change(text(keys), _masked(one, keys, secret), _masked(other, keys, secret)) for keys, one, other in found]
 
 
+def differences(before: Json, after: Json) -> list[Change]:
+    """The places in which two documents that are no objects differ, such as values."""
+    return [Change(text(keys), one, other) for keys, one, other in _differences(before, after, ())]
+
+
 def _masked(value: Json, keys: tuple[str, ...], secret: bool) -> Json:
     if value is not ABSENT and secret and keys[:1] in (("data",), ("stringData",)):
         return "***"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -67,6 +67,11 @@ def images(project: Project, helm: Helm) -> list[Image]:
             for keys, name in _names(item) if hook else ():
                 _add(found, name, known.get(name, chart_name), f"{label(item)}:{pointer.named(item, keys)}{BY_HOOK}", [LITERAL])
     return list(found.values())
+
+
+def names_in(objects: Iterable[dict[str, Any]]) -> set[str]:
+    """The names of all images in objects."""
+    return {name for item in objects for _, name in _names(item)}
 
 
 def _in_values(project: Project, name: str) -> list[str]:
