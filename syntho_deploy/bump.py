@@ -130,8 +130,8 @@ def _bump(project: Project, way: Way, files: Files, bumped: list[str]) -> Bump:
     _refuse_floating(project, release)
     older = [app for app in chosen if _is_older(release, found[app].release)]
     if older and not way.tag:
-        notes.append(f"nothing newer than {found[older[0]].release} is in the registry")
-        chosen = []
+        release, chosen = found[older[0]].release, []
+        notes.append(f"nothing newer than {release} is in the registry")
     elif older and not way.allow_downgrade:
         what = f"{release} is older than {found[older[0]].release}, which {name} has; a database does not go back with the images"
         raise PreflightError(what, found[older[0]].mark, "--allow-downgrade if you mean it")

@@ -7,10 +7,10 @@ is, by variables of the environment, or nowhere, when the chart's default is in 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from syntho_deploy import documents, edit, schemas
 from syntho_deploy.compile import Project
@@ -30,7 +30,7 @@ class Tag:
 
     image: the repository; text: the tag with its digest, as it arrives in the chart; release: the tag of the release in it.
     keys: the value in the chart. The rest is where it stands: the layer, the file and the path in it, the text as written there;
-    a tag that no operation sets, or that one copies from elsewhere, has no file.
+    a tag that no operation sets, or that one takes from elsewhere as a whole, has no file.
     """
 
     app: str
@@ -102,8 +102,8 @@ def _find(project: Project, app: str, role: ImageRole, values: Json) -> Tag:
     if not isinstance(image, dict) or not isinstance(image.get("repository"), str):
         raise InputError(f'the image "{app}": {role.path} is no mapping with a repository and a tag', where)
     keys, text = (*at, "tag"), _written(image.get("tag"))
-    plain = Tag(app, role, image["repository"], text, keys)
     above, setter = _in_force(project.origins[role.chart], keys)
+    plain = Tag(app, role, image["repository"], text, keys, mark=setter.mark if setter else None)
     if setter is None or setter.operation.op not in ("add", "replace"):
         return plain
     inner = keys[len(above) :]
@@ -172,18 +172,13 @@ class Files:
         return {path: (old, new) for path, (old, new) in found.items() if old != new}
 
 
-class _in_file:  # noqa: N801
+@contextmanager
+def _in_file(path: Path) -> Iterator[None]:
     """Names the file in an error of an edit."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, InputError) and error.where is None:
-            raise InputError(error.what, self.path, error.todo) from None
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.what, path, error.todo) if error.where is None else error from None
 
 
 def move(project: Project, found: dict[str, Tag], wanted: dict[str, str], files: Files, bumped: Iterable[str]) -> None:

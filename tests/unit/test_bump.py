@@ -219,6 +219,15 @@ def test_an_image_that_a_patch_sets_again_is_found(site: Path, helm: Helm) -> No
     assert "overlays/a/syntho-ui.manifests.yaml:3" in str(caught.value)
 
 
+def test_a_tag_that_comes_with_a_whole_variable_is_overridden(site: Path, helm: Helm) -> None:
+    write(site, "envs/a.yaml", environment("a", "", more="core_image: {repository: x/y, tag: latest}\n  "))
+    file = write(site, "overlays/a/syntho-ui.values.yaml", "- op: replace\n  path: /core/image\n  value: ${core_image}\n")
+    result = bumped(site, helm, OFFLINE)
+    assert file.read_text().startswith("- op: replace\n  path: /core/image\n  value: ${core_image}\n- op: replace\n  path: /core/image/tag\n")
+    assert result.bumps[0].where["core"].endswith("overlays/a/syntho-ui.values.yaml:1:3")
+    assert found(site) == RELEASE
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -305,6 +314,7 @@ def test_without_a_tag_it_is_the_newest_release_that_all_images_have(site: Path,
 def test_an_environment_beyond_the_newest_stays(site: Path, helm: Helm, registry: TokenRegistry) -> None:
     write(site, "envs/a.yaml", environment("a", "images,", f"{registry.host}/s").replace('tag: "1.9.7" #', 'tag: "2.0.0" #'))
     result = bumped(site, helm, Way())
+    assert bump.text(result, True).splitlines()[0] == "a: 2.0.0"
     assert (result.names, result.bumps[0].notes) == ([], ["nothing newer than 2.0.0 is in the registry"])
 
 
