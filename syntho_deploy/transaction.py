@@ -2,7 +2,8 @@
 
 No system call exchanges several files. So the new contents go into a journal first, with the digests of the old ones; then the
 files take their places one by one, and the journal goes. A run that is killed leaves the journal, and whoever loads an
-environment next settles it: nothing was written yet, and nothing is; or something was, and the rest follows.
+environment next settles it: nothing was written yet, and nothing is; or something was, and the rest follows. An interrupt (Ctrl-C,
+SIGTERM) waits for the rest.
 """
 
 from __future__ import annotations
@@ -52,7 +53,11 @@ def write(root: Path, files: Mapping[Path, tuple[bytes | None, bytes]]) -> None:
             if not file.is_old:
                 raise LockedError("this file was changed since it was read", file.path, "run the command again")
         _put(root, root / JOURNAL, json.dumps(rows, indent=1, ensure_ascii=False).encode())
-        _finish(root, wanted)
+        try:
+            _finish(root, wanted)
+        except KeyboardInterrupt:
+            _finish(root, wanted)
+            raise
 
 
 def settle(root: Path) -> None:
@@ -87,7 +92,7 @@ def _finish(root: Path, files: list[_File]) -> None:
     for file in files:
         if not file.is_new:
             _put(root, file.path, file.new)
-    (root / JOURNAL).unlink()
+    (root / JOURNAL).unlink(missing_ok=True)
 
 
 def _put(root: Path, path: Path, content: bytes) -> None:

@@ -39,7 +39,15 @@ def state(root: Path) -> dict[str, bytes | None]:
     return {name: (root / name).read_bytes() if (root / name).exists() else None for name in OLD}
 
 
-def killed_at(moment: int, work: Callable[[Path], None], root: Path) -> bool:
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def killed_at(moment: int, work: Callable[[Path], None], root: Path, how: Callable[[], None] = kill) -> bool:
     """Do `work` in a child that is killed before its n-th operation on files; whether it came to that."""
     child = os.fork()
     if not child:
@@ -50,17 +58,19 @@ def killed_at(moment: int, work: Callable[[Path], None], root: Path) -> bool:
             if event in MOMENTS:
                 seen += 1
             if event in MOMENTS and seen == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
+                how()
 
         try:
             sys.addaudithook(count)
             work(root)
             os._exit(0)
+        except KeyboardInterrupt:
+            os._exit(130)
         finally:
             os._exit(1)
     status = os.waitpid(child, 0)[1]
-    assert os.WIFSIGNALED(status) or status == 0
-    return os.WIFSIGNALED(status)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) in (0, 130)
+    return status != 0
 
 
 def halves(folder: Path) -> Iterator[Path]:
@@ -88,6 +98,17 @@ def test_killed_at_any_moment_all_files_are_old_or_all_are_new(tmp_path: Path) -
     assert (outcomes[0], outcomes[-1]) == (OLD, NEW)
     assert sorted(outcomes, key=lambda found: found == NEW) == outcomes  # there is one moment from which on it is done
     assert len(outcomes) > 8
+
+
+def test_an_interrupt_leaves_nothing_to_be_settled(tmp_path: Path) -> None:
+    outcomes = []
+    for moment in itertools.count(1):
+        root = repository(tmp_path / str(moment))
+        if not killed_at(moment, change, root, interrupt):
+            break
+        outcomes.append(state(root))
+        assert outcomes[-1] in (OLD, NEW), moment
+    assert (outcomes[0], outcomes[-1]) == (OLD, NEW)
 
 
 def test_killed_while_it_is_settled_it_is_settled_by_the_next(tmp_path: Path) -> None:
