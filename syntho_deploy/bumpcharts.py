@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from syntho_deploy.compile import Project
 from syntho_deploy.diff import ABSENT, Change
 from syntho_deploy.documents import Json, Keys
 from syntho_deploy.environment import load_environment, names
-from syntho_deploy.errors import DeployError, InputError, PreflightError, shown
+from syntho_deploy.errors import DeployError, InputError, InputErrors, PreflightError, shown
 from syntho_deploy.helm import Helm
 from syntho_deploy.images import names_in
 from syntho_deploy.overlays import pointer
@@ -24,7 +25,7 @@ from syntho_deploy.overlays.patch import Setter
 from syntho_deploy.plan import REPLACEABLE
 from syntho_deploy.plan import shown as shown_value
 from syntho_deploy.secrets.sentinels import TOKEN, placeholders, sentinel
-from syntho_deploy.vendor import Pin, Vendored, load_pin, vendor
+from syntho_deploy.vendor import Pin, Vendored, load_lock, load_pin, vendor
 from syntho_deploy.vendor.pin import REF
 
 IMMUTABLE = {  # what the API server lets no update change, by kind: https://kubernetes.io/docs/concepts/workloads/
@@ -107,7 +108,8 @@ class Result:
                 self.pin.path,
                 "edit the lines above, then run it again; --force writes the pin all the same",
             )
-        transaction.write(self.root, {path: texts for path, texts in self.files.items() if texts[0] != texts[1]})
+        if changed := {path: texts for path, texts in self.files.items() if texts[0] != texts[1]}:
+            transaction.write(self.root, changed)
         vendor(self.root, load_pin(self.root, self.pin.path), url)
 
 
@@ -115,7 +117,7 @@ def to_ref(root: Path, pin: Pin, ref: str, url: str | None, binary: Helm) -> Res
     """Compare a pin with another ref of its source. Writes nothing into the repository.
 
     url: in the place of the source. Raises `InputError`: a ref that is none, or that the source does not have; a pin of a
-    directory, which has no refs. `PreflightError`: the source does not answer.
+    directory, which has no refs; an environment that cannot be read. `PreflightError`: the source does not answer.
     """
     if pin.ref is None:
         raise InputError("this pin has a directory and no ref", pin.mark("source"), "invoke vendor --update takes what is there now")
@@ -125,14 +127,19 @@ def to_ref(root: Path, pin: Pin, ref: str, url: str | None, binary: Helm) -> Res
     new = edit.replace(old.decode("utf-8"), ("ref",), ref).encode()
     with compare.mirrored(root, {pin.path: new}) as folder:
         place = folder / pin.path.relative_to(root)
-        lock = vendor(folder, load_pin(folder, place), url, update=True).lock
+        try:
+            lock = vendor(folder, load_pin(folder, place), url, update=True).lock
+        except DeployError as error:
+            for one in error.errors if isinstance(error, InputErrors) else [error]:
+                one.where = pin.mark("ref")  # and not its place in the copy
+            raise
         charts, found = _environments(root, folder, pin, None, binary)
         lock_path = pin.lock_path.relative_to(root)
         files = {
             pin.path: (old, new),
             root / lock_path: ((root / lock_path).read_bytes() if (root / lock_path).exists() else None, (folder / lock_path).read_bytes()),
         }
-    return Result(root, pin, _name(root, pin), f"{ref} ({lock.short})", charts, found, files)
+    return Result(root, pin, _name(pin), f"{ref} ({lock.short})", charts, found, files)
 
 
 def to_pin(root: Path, pin: Pin, other: Pin, url: str | None, binary: Helm) -> Result:
@@ -142,19 +149,16 @@ def to_pin(root: Path, pin: Pin, other: Pin, url: str | None, binary: Helm) -> R
         moved = load_pin(folder, folder / other.path.relative_to(root))
         vendor(folder, moved, url)
         charts, found = _environments(root, folder, pin, moved, binary)
-    return Result(root, pin, _name(root, pin), _name(root, other), charts, found, {})
+    return Result(root, pin, _name(pin), _name(other), charts, found, {})
 
 
-def _name(root: Path, pin: Pin) -> str:
-    from syntho_deploy.vendor import load_lock
-
-    lock = load_lock(pin)
-    return f"{pin.ref} ({lock.short})"
+def _name(pin: Pin) -> str:
+    return f"{pin.ref or pin.source} ({load_lock(pin).short})"
 
 
 def _environments(root: Path, folder: Path, pin: Pin, other: Pin | None, binary: Helm) -> tuple[list[ChartDiff], list[EnvironmentDiff]]:
     """The comparison of each environment that has `pin`, in the repository and in its mirror."""
-    mine = [name for name in names(root) if _has(root, name, pin)]
+    mine = [name for name in names(root) if load_environment(root, name).pin_file.resolve() == pin.path.resolve()]
     if not mine:
         raise InputError("no environment has this pin", pin.path, "name another: --pin=FILE")
     old_checked: dict[Path, Vendored] = {}
@@ -181,17 +185,8 @@ def _environments(root: Path, folder: Path, pin: Pin, other: Pin | None, binary:
     return charts, found
 
 
-def _has(root: Path, name: str, pin: Pin) -> bool:
-    try:
-        return load_environment(root, name).pin_file.resolve() == pin.path.resolve()
-    except InputError:
-        return False
-
-
 def _own_copy(folder: Path, root: Path, part: str) -> None:
     """Have a folder of the mirror as a copy, to be changed."""
-    import shutil
-
     if (folder / part).is_symlink():
         (folder / part).unlink()
         shutil.copytree(root / part, folder / part, symlinks=True)

@@ -142,8 +142,9 @@ def test_another_pin_is_compared_without_writing(site: Path, helm: Helm) -> None
 
 
 def test_bad_input_is_refused(site: Path, helm: Helm) -> None:
-    with pytest.raises(InputError, match=r'has no tag or branch "1\.2\.0"'):
+    with pytest.raises(InputError, match=r'has no tag or branch "1\.2\.0"') as caught:
         compared(site, helm, "1.2.0")
+    assert str(caught.value).startswith(f"{site}/vendor/own.yaml:2:6: ")
     with pytest.raises(InputError, match="is no ref"):
         compared(site, helm, "-x")
     with pytest.raises(InputError, match="a directory and no ref"):

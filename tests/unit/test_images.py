@@ -117,6 +117,16 @@ def test_the_login_reaches_crane_in_memory_beside_the_users_own(site: Path, tmp_
     assert not folder.exists()
 
 
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    with images.progress_bar(said.append, False) as progress:
+        progress(1, 3, "r.example.com/a:[1] copied")
+    assert said == ["[1/3] r.example.com/a:[1] copied"]
+    with images.progress_bar(said.append, True) as progress:
+        progress(2, 3, "r.example.com/a:[1] copied")
+    assert (len(said), capsys.readouterr().out) == (1, "")
+
+
 # --- with two real registries -----------------------------------------------------------------------------------------
 
 
