@@ -126,7 +126,7 @@ def _bump(project: Project, way: Way, files: Files, bumped: list[str]) -> Bump:
             raise InputError(f"{way.tag} is the tag of {app} alone: that of the release is {inner}", todo=f"--tag={inner}")
     registries = Registries(login(project))
     release = way.tag or _newest(registries, found, chosen, notes)
-    _refuse_half(project, found, chosen, release, bool(way.apps))
+    _refuse_half(project, found, bool(way.apps))
     _refuse_floating(project, release)
     older = [app for app in chosen if _is_older(release, found[app].release)]
     if older and not way.tag:
@@ -200,13 +200,11 @@ def _refuse_floating(project: Project, release: str) -> None:
         raise PreflightError(what, project.environment.marks.get("protected"), "give a version: --tag=1.2.3")
 
 
-def _refuse_half(project: Project, found: dict[str, Tag], chosen: list[str], release: str, named: bool) -> None:
-    """Refuse to begin from applications of different releases, but to make them one: that was left half done, or is meant."""
+def _refuse_half(project: Project, found: dict[str, Tag], named: bool) -> None:
+    """Refuse to move the whole of a release whose applications are at different ones: that was left half done, or is meant.
+    Applications that are named one by one are meant."""
     before = {app: tag.release for app, tag in found.items()}
-    if len(set(before.values())) < 2:
-        return
-    after = {app: release if app in chosen else one for app, one in before.items()}
-    if named and len(set(after.values())) == 1:
+    if named or len(set(before.values())) < 2:
         return
     stands = "".join(f"\n  {app}: {tag.text or 'no tag'} ({tag.where(project)})" for app, tag in found.items())
     raise PreflightError(f"{_half(project.environment.name, before)}:{stands}", todo=_completing(project.environment.name, before))
@@ -285,7 +283,8 @@ def _refuse_unseen(project: Project, one: Bump, objects: Iterable[Any]) -> None:
         wanted = f"{one.after[app].image}:{one.after[app].text}"
         if wanted in images or one.before[app].text == one.after[app].text:
             continue
-        patched = [setter.mark for found in project.manifest_origins.values() for keys, setters in found.set_by.items()
+        manifests = [manifest for found in project.manifests.values() for manifest in found.kept]
+        patched = [setter.mark for manifest in manifests for keys, setters in manifest.origins.set_by.items()
                    for setter in setters if keys[-1:] == ("image",)]  # fmt: skip
         by = f": an image is set at {', '.join(dict.fromkeys(shown(mark) for mark in patched))}" if patched else ""
         raise InputError(f"no pod of {one.environment} would run {wanted}{by}", one.before[app].mark, "set it once only")

@@ -24,7 +24,7 @@ from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.patch import Setter
 from syntho_deploy.plan import REPLACEABLE
 from syntho_deploy.plan import shown as shown_value
-from syntho_deploy.secrets.sentinels import TOKEN, placeholders, sentinel
+from syntho_deploy.secrets.sentinels import TOKEN, label, placeholders, sentinel
 from syntho_deploy.vendor import Pin, Vendored, load_lock, load_pin, vendor
 from syntho_deploy.vendor.pin import REF
 
@@ -209,7 +209,7 @@ class _Side:
     def manifests(self) -> list[dict[str, Any]]:
         """The manifests before secrets were cut out, which are there also where only the secrets were wrong."""
         assert self.project
-        return [placeholders(item, self.project.environment.secrets) for item in self.project.patched.values()]
+        return [placeholders(item, self.project.environment.secrets) for item in _manifests(self.project)]
 
     def words(self, text: str) -> str:
         """A message with the places in the mirror named as those in the repository."""
@@ -278,10 +278,15 @@ def _moved(before: Project, after: Project) -> list[str]:
 
 
 def _places(project: Project, token: str) -> Iterator[str]:
-    for of, item in project.patched.items():
+    for item in _manifests(project):
         for keys, value in documents.walk(item):
             if isinstance(value, str) and token in TOKEN.findall(_decoded(value) if item["kind"] == "Secret" and keys[:1] == ("data",) else value):
-                yield f"{of}:{pointer.named(item, keys)}"
+                yield f"{label(item)}:{pointer.named(item, keys)}"
+
+
+def _manifests(project: Project) -> list[dict[str, Any]]:
+    """The manifests of all charts, patched, before secrets are cut out."""
+    return [manifest.item for manifests in project.manifests.values() for manifest in manifests.kept]
 
 
 def _decoded(value: str) -> str:

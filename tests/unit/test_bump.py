@@ -269,6 +269,8 @@ def test_a_half_bumped_state_is_explained_and_can_be_completed(site: Path, helm:
         site, helm, Way("1.9.9", offline=True), "a is half bumped: core, backend, frontend at 1.9.8; ray at 1.9.7",
         "ray: 1.9.7-cpu (", "envs/a.yaml:8:8 (vars.tag)", "--env=a --tag=1.9.8 --app=ray",
     )  # fmt: skip
+    bumped(site, helm, Way("1.9.8.1", "core", offline=True))  # what is named is meant
+    bumped(site, helm, Way("1.9.8", "core", offline=True, allow_downgrade=True))
     bumped(site, helm, Way("1.9.8", "ray", offline=True))
     assert found(site) == RELEASE
     bumped(site, helm, Way("1.9.9", offline=True))
@@ -329,6 +331,18 @@ def test_digests_are_pinned_and_move_along(site: Path, helm: Helm, registry: Tok
     assert "${tag}@sha256:" in (site / "overlays/a/syntho-ui.values.yaml").read_text()
     assert b'  tag: "1.9.10" # the release' in (site / "envs/a.yaml").read_bytes()
     refused(site, helm, Way("1.9.11", offline=True), "pinned by a digest", "leave out --offline")
+
+
+def test_a_tag_of_its_own_for_each_application_moves_alone(site: Path, helm: Helm) -> None:
+    own = "".join(f'{app}_tag: "{OLD_TAGS[app]}"\n  ' for app in APPS)
+    write(site, "envs/a.yaml", environment("a", "images, images/tags,", more=own))
+    before = everything(site)
+    bumped(site, helm, Way("1.9.8", "core", offline=True))
+    assert changed(before, everything(site)) == {"envs/a.yaml"}
+    assert found(site) == {**OLD_TAGS, "core": "1.9.8"}
+    bumped(site, helm, Way("1.9.8", "backend,frontend,ray", offline=True))
+    assert found(site) == RELEASE
+    assert changed(before, everything(site)) == {"envs/a.yaml"}
 
 
 def test_digests_in_variables_move_there(site: Path, helm: Helm, registry: TokenRegistry) -> None:
