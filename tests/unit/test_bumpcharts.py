@@ -57,8 +57,9 @@ def upstream(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Repository
 
 
 @pytest.fixture
-def site(root: Path, tmp_path: Path, upstream: Repository) -> Path:
+def site(root: Path, tmp_path: Path, upstream: Repository, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository whose environments a and b have these charts at 1.0.0."""
+    monkeypatch.delenv("SYNTHO_CHARTS_URL", raising=False)  # it goes before what a pin says
     folder = copy_project(root, tmp_path / "site")
     for file in (folder / "envs").glob("*"):
         file.unlink()
