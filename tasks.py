@@ -206,6 +206,129 @@ def template(c: Context, env: str, chart: str = "", stage: str = "compiled", out
     _finish(faults)
 
 
+@task(
+    help={
+        "env": f"{ENV}; several with commas, or all",
+        "tag": "of the release; without it, the newest in the registry",
+        "app": "only these applications, with commas",
+        "offline": "do not ask the registry whether it has the images",
+        "allow-downgrade": "also to an older release",
+        "digest": "pin each image by its digest",
+        "dry-run": "show it and write nothing; exit 2 when something would change",
+        "pr-body": "write the text of a pull request into this file",
+        "json": JSON,
+    }
+)
+@command
+def bump_tag(
+    c: Context,
+    env: str,
+    tag: str = "",
+    app: str = "",
+    offline: bool = False,
+    allow_downgrade: bool = False,
+    digest: bool = False,
+    dry_run: bool = False,
+    pr_body: str = "",
+    json: bool = False,
+) -> None:
+    """Move all images of a release to another tag, in the environment's files: the tags change and no other byte, in all files or in none."""
+    from syntho_deploy import bump, documents, helm
+
+    projects, faults = _projects(env)
+    _finish(faults)
+    result = bump.bump(projects, bump.Way(tag, app, digest, offline, allow_downgrade), helm.find(say))
+    if not dry_run:
+        result.write()
+    if pr_body:
+        documents.write(Path(pr_body), bump.pull_request(result))
+    if json:
+        show(bump.as_json(result, not dry_run))
+    else:
+        print(bump.text(result, not dry_run))
+    if dry_run and result.names:
+        raise Exit(code=2)
+
+
+@task(
+    help={
+        "ref": "a commit of 40 hex digits, a tag or a branch of the pin's source",
+        "to": "instead of --ref: another pin file to compare with",
+        "pin": "the pin file",
+        "write": "write the pin and its lock, and vendor, if every environment still compiles",
+        "force": "also if one does not",
+        "url": "fetch from this mirror instead (also: SYNTHO_CHARTS_URL)",
+        "json": JSON,
+    }
+)
+@command
+def bump_charts(
+    c: Context,
+    ref: str = "",
+    to: str = "",
+    pin: str = "vendor/charts.yaml",
+    write: bool = False,
+    force: bool = False,
+    url: str = "",
+    json: bool = False,
+) -> None:
+    """Show what other charts would change for every environment of a pin, with the lines of overlays to edit. Exit 2: changes, not written."""
+    from syntho_deploy import bumpcharts, helm
+    from syntho_deploy.errors import InputError
+    from syntho_deploy.vendor import load_pin
+
+    if bool(ref) == bool(to) or (to and write):
+        raise InputError("give one of --ref and --to; --write goes with --ref", todo="an environment takes another pin by its key charts")
+    mine = load_pin(ROOT, ROOT / pin)
+    binary = helm.find(say)
+    if ref:
+        result = bumpcharts.to_ref(ROOT, mine, ref, url or None, binary)
+    else:
+        result = bumpcharts.to_pin(ROOT, mine, load_pin(ROOT, ROOT / to), url or None, binary)
+    if json:
+        show(bumpcharts.as_json(result, write))
+    else:
+        print(bumpcharts.text(result))
+    if write:
+        result.write(url or None, force)
+    elif result.changed:
+        raise Exit(code=2)
+
+
+@task(
+    help={
+        "env": ENV,
+        "check": "ask the registries for the digest and the platforms of each",
+        "mirror": "copy all of them to this registry: HOST or HOST/PREFIX",
+        "json": JSON,
+    }
+)
+@command
+def images(c: Context, env: str, check: bool = False, mirror: str = "", json: bool = False) -> None:
+    """List every image that an environment runs, with the place where it stands; check them at their registries, or mirror them."""
+    from syntho_deploy import helm, tools
+    from syntho_deploy import images as found
+
+    base = found.mirror_name(mirror) if mirror else ""
+    project = _project(env)
+    listed, copies = found.images(project, helm.find(say)), list[found.Copy]()
+    if check:
+        found.check(project, listed)
+    if base:
+        copies = found.plan_copies(project, listed, base)
+        for image in listed:
+            if not image.deployed:
+                say(f"left out: {image.name}, which only a hook runs")
+        with found.progress_bar(say, sys.stderr.isatty()) as progress:
+            found.copy(project, copies, tools.find("crane", say).path, progress)
+    if json:
+        show(found.as_json(listed, copies))
+    else:
+        print(found.text(listed, check))
+    if faults := [image for image in listed if image.fault]:
+        raise Exit("\n".join(f"error: {image.name}: {image.fault}" for image in faults), 4)
+
+
 @task(help={"env": ENV, "path": "a value (/core/image/tag), a field (Deployment/core:/spec/replicas), or nothing: all that is changed", "json": JSON})
 @command
 def explain(c: Context, env: str, path: str = "", json: bool = False) -> None:

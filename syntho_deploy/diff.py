@@ -52,6 +52,11 @@ def changes(before: dict[str, Any], after: dict[str, Any], foreign: bool = False
     return [Change(text(keys), _masked(one, keys, old), _masked(other, keys, new)) for keys, one, other in found]
 
 
+def differences(before: Json, after: Json) -> list[Change]:
+    """The places in which two documents that are no objects differ, such as values."""
+    return [Change(text(keys), one, other) for keys, one, other in _differences(before, after, ())]
+
+
 def _masked(value: Json, keys: tuple[str, ...], where: tuple[str, ...]) -> Json:
     """The value with all that is under one of these keys as `***`."""
     if value is ABSENT or value == MASK:

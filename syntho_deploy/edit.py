@@ -7,6 +7,7 @@ be the document that was asked for, so an edit is right or refused.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -124,6 +125,62 @@ def add(text: str, keys: Keys, value: Json, comment: str = "", first: bool = Fal
     return new, change
 
 
+def append(text: str, item: dict[str, Json]) -> str:
+    """The file's list has one more item, the last, written as the one before it: in one line or several, indented alike, in the
+    quotes that the file has, and without a line end where the file ends without one.
+
+    Raises `InputError` where the file is no list, or holds what is not to be touched.
+    """
+    bom = BOM if text.startswith(BOM) else ""
+    body = text.removeprefix(BOM)
+    found = load(Path(), body).data
+    refused = InputError("a list in this file cannot be added to without touching what is around it", todo="edit it by hand")
+    if found is not None and not isinstance(found, list):
+        raise refused
+    new = _appended(body, yaml.compose(body, Loader=yaml.CSafeLoader), item)
+    try:
+        right = load(Path(), new).data == [*(found or []), item]
+    except InputError:
+        right = False
+    if not right:
+        raise refused
+    return bom + new
+
+
+def _appended(text: str, node: Any, item: dict[str, Json]) -> str:
+    newline, single = _newline(text), _single_quotes(node)
+    pairs = [f"{flow(key)}: {_flow_as(single, value)}" for key, value in item.items()]
+    if isinstance(node, yaml.SequenceNode) and node.flow_style:
+        at = _end(node.value[-1]) if node.value else node.end_mark.index - 1
+        return f"{text[:at]}{', ' if node.value else ''}{{{', '.join(pairs)}}}{text[at:]}"
+    last = node.value[-1] if isinstance(node, yaml.SequenceNode) else None
+    dash = node.start_mark.column if last else 0
+    inner = last.start_mark.column if isinstance(last, yaml.MappingNode) else dash + 2
+    lead = " " * dash + "-" + " " * (inner - dash - 1)
+    lines = [f"{{{', '.join(pairs)}}}"] if isinstance(last, yaml.MappingNode) and last.flow_style else pairs
+    block = f"{newline}{' ' * inner}".join(lines)
+    at = _after_line(text, _end(node)) if last else len(text)
+    before = text[:at] if not at or text[:at].endswith("\n") else text[:at] + newline
+    return f"{before}{lead}{block}{newline if text[at:] or before == text[:at] else ''}{text[at:]}"
+
+
+def _single_quotes(node: Any) -> bool:
+    """Has a file texts in single quotes and none in double ones?"""
+    styles, rest = set(), [node]
+    while rest:
+        here = rest.pop()
+        if isinstance(here, yaml.ScalarNode):
+            styles.add(here.style)
+        elif here is not None:
+            rest += [part for entry in here.value for part in (entry if isinstance(entry, tuple) else (entry,))]
+    return "'" in styles and '"' not in styles
+
+
+def _flow_as(single: bool, value: Json) -> str:
+    plain = flow(value)
+    return _quoted_as("'", value) if single and isinstance(value, str) and plain.startswith('"') else plain
+
+
 def flow(value: Json) -> str:
     """A value in one line, as a person would write it; doubtful texts in quotes."""
     if isinstance(value, dict):
@@ -133,7 +190,12 @@ def flow(value: Json) -> str:
     return canonical(value) if isinstance(value, str) and "\n" in value else dump([value])[2:].rstrip("\n")
 
 
+VERSION = re.compile(r"[0-9]+(\.[0-9]+){2,}([-.][A-Za-z0-9.-]*[A-Za-z0-9])?")  # which no reader takes for a number
+
+
 def _quoted_as(style: str | None, value: str) -> str:
+    if not style and VERSION.fullmatch(value):
+        return value
     if style == "'" and value.isprintable():
         return "'" + value.replace("'", "''") + "'"
     return json.dumps(value, ensure_ascii=False) if style == '"' and value.isprintable() else flow(value)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from syntho_deploy import transaction
 from syntho_deploy.console import duration
 from syntho_deploy.documents import load
 from syntho_deploy.errors import InputError, Mark, nearest, raise_all
@@ -144,12 +145,25 @@ class Effect:
 
 
 @dataclass(frozen=True)
+class ImageRole:
+    """The image of one application of the release: the chart and the pointer of its mapping, which has a repository and a tag.
+
+    tag: how the image writes the release's tag, with `${tag}` in the place of it.
+    """
+
+    chart: str
+    path: str
+    tag: str = "${tag}"
+
+
+@dataclass(frozen=True)
 class Roles:
     """What values mean: `releases`, the name of the Secret that holds an environment's secrets, and derived variables.
 
-    checks: secret to what its value must be (`CHECKS`); databases: the workloads (`Kind/name`) on whose volumes only their own major
-    version of the image can work; rotation: secret to what a new value of it does;
-    derived: variable name to a template over variables and `${role:<name>}`; values: role name to (chart, pointer).
+    images: by application, the images that have the release's tag; checks: secret to what its value must be (`CHECKS`);
+    databases: the workloads (`Kind/name`) on whose volumes only their own major version of the image can work; rotation: secret to what
+    a new value of it does; derived: variable name to a template over variables and `${role:<name>}`; values: role name to (chart,
+    pointer).
     """
 
     file: Path
@@ -158,6 +172,7 @@ class Roles:
     checks: dict[str, str]
     derived: dict[str, str]
     values: dict[str, tuple[str, str]]
+    images: dict[str, ImageRole] = field(default_factory=dict)
     marks: dict[str, Mark] = field(default_factory=dict)
     databases: tuple[str, ...] = ()
     rotation: dict[str, Effect] = field(default_factory=dict)
@@ -202,10 +217,11 @@ def _unknown(name: str, known: list[str]) -> InputError:
 
 
 def load_environment(root: Path, name: str) -> Environment:
-    """Read `envs/<name>.yaml` under `root`.
+    """Read `envs/<name>.yaml` under `root`, after settling a change to several files that was killed.
 
     Raises `InputError` for an unknown name (with the nearest one) and, all at once, for every fault of the file.
     """
+    transaction.settle(root)
     file = root / "envs" / f"{name}.yaml"
     known = names(root)
     if name in known and not (DNS_LABEL.fullmatch(name) and len(name) <= NAME_LIMIT):
@@ -378,12 +394,20 @@ def load_roles(root: Path, overlays: tuple[str, ...], environment: Environment) 
         if key not in {release.key for release in releases}:
             known = [release.key for release in releases]
             errors.append(InputError(f'there is no release "{key}"{nearest(key, known)}', environment.marks.get("releases")))
+    charts = [release.chart for release in releases]
     values = {}
     for key, section in top.section("values").sections().items():
         values[key] = (section.need("chart", str, ""), section.need("path", str, ""))
-        charts = [release.chart for release in releases]
         if values[key][0] and values[key][0] not in charts:
             section.fault(f'no release is of the chart "{values[key][0]}"{nearest(values[key][0], charts)}', "chart")
+        section.done()
+    images = {}
+    for key, section in top.section("images").sections().items():
+        images[key] = ImageRole(section.need("chart", str, ""), section.need("path", str, ""), section.get("tag", str, "${tag}"))
+        if images[key].chart and images[key].chart not in charts:
+            section.fault(f'no release is of the chart "{images[key].chart}"{nearest(images[key].chart, charts)}', "chart")
+        if images[key].tag.count("${tag}") != 1:
+            section.fault(f'the tag "{images[key].tag}" must have ${{tag}} in it, once', "tag", todo="for example: ${tag}-cpu")
         section.done()
     derived = top.section("derived")
     templates = {key: derived.get(key, str, "") for key in derived.data}
@@ -406,5 +430,5 @@ def load_roles(root: Path, overlays: tuple[str, ...], environment: Environment) 
     top.done()
     raise_all(errors)
     marks = {f"derived.{key}": document.mark("derived", key) for key in templates} | {"secret": document.mark("secret")}
-    marks |= {f"values.{key}": document.mark("values", key) for key in values}
-    return Roles(file, tuple(releases), secret, kinds, templates, values, marks, tuple(databases), rotation)
+    marks |= {f"{part}.{key}": document.mark(part, key) for part, found in (("values", values), ("images", images)) for key in found}
+    return Roles(file, tuple(releases), secret, kinds, templates, values, images, marks, tuple(databases), rotation)

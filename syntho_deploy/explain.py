@@ -20,6 +20,7 @@ from syntho_deploy.overlays.patch import Layers, Setter
 from syntho_deploy.secrets.sentinels import label, placeholders
 
 DEFAULT = "chart default"
+REACH = "2"  # raised when `reach` finds other things in the same renders, so that what is kept of before is not used
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def _reach(project: Project, helm: Helm, chart: str, values: Json) -> Reach:
     release, target = project.roles.release_of(chart).name, project.environment.target
     asked = sorted({keys for keys in project.origins[chart].set_by if not _left_list(keys)}, key=str)
     lock = project.vendored.lock.charts[chart]
-    parts = (helm.version, lock.sha256, documents.canonical(values), release, target.namespace, target.kubernetes, json.dumps(asked))
+    parts = (helm.version, lock.sha256, documents.canonical(values), release, target.namespace, target.kubernetes, json.dumps(asked), REACH)
     cached = project.environment.root / ".cache" / "reach" / documents.sha256(*parts)[:32]
     if cached.is_file():
         return _read(json.loads(cached.read_text(encoding="utf-8")))

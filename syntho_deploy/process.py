@@ -85,12 +85,13 @@ def run(
     writes: bool = False,
     raw: bool = False,
     say: Callable[[str], None] | None = None,
+    inherit: Sequence[int] = (),
 ) -> Result:
     """Run a program to its end and return what it printed.
 
     timeout: seconds, then SIGTERM. env: added to this process's own. check: raise `ProcessError` on a non-zero exit.
     writes: the program changes a cluster. raw: stdout is data for us, not for a person, and is not redacted.
-    say: gets each line, redacted, as it is printed.
+    say: gets each line, redacted, as it is printed. inherit: file descriptors that it gets too.
     """
     words = tuple(str(word) for word in argv)
     if writes and getattr(_writes_forbidden, "on", False):
@@ -101,6 +102,7 @@ def run(
         child = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
             errors="replace", env={**os.environ, **(env or {})}, cwd=cwd, start_new_session=True,
+            pass_fds=tuple(inherit),
         )  # fmt: skip
     except OSError as error:
         raise ProcessError(f"{words[0]} cannot be started: {error.strerror}", words) from error

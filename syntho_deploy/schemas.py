@@ -231,12 +231,19 @@ def _roles() -> Schema:
         "database": _may("string", "The Postgres in the charts that keeps the old one: Kind/name.", pattern=_whole(environment.WORKLOAD)),
     }
     value = _mapping("A value of a chart.", {"chart": chart, "path": {"description": "A JSON Pointer.", "type": "string"}}, "chart", "path")
+    once = r"^(?:(?!\$\{tag\}).)*\$\{tag\}(?:(?!\$\{tag\}).)*$(?!\n)"
+    image = {
+        "chart": chart,
+        "path": {"description": "A JSON Pointer to a mapping of repository and tag.", "type": "string"},
+        "tag": _may("string", "How it writes the release's tag.", pattern=once, default="${tag}"),
+    }
     return _mapping(
         "What the values of the pinned charts mean.",
         {
             "releases": _names("The releases, by the name that ${release.<key>} has.", release),
             "secret": _is("string", "The name of the Secret that holds an environment's secrets."),
             "values": _names("Values, by the name that ${role:<name>} has.", value),
+            "images": _names("The images that have the release's tag, by application.", _mapping("An image.", image, "chart", "path")),
             "derived": _names("Variables made of others and of ${role:<name>}.", {"type": ["string", "null"]}),
             "checks": _names("What the value of a secret must be.", {"enum": list(environment.CHECKS)}),
             "databases": _may("array", "Workloads whose volumes only their own major version can read.", items=workload),

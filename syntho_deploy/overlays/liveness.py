@@ -60,7 +60,8 @@ def reach(values: Json, render: Render, asked: Iterable[Keys]) -> Reach:
     stable = _documents(base) & _documents(again)  # a random value is no effect
     random = (_documents(base) | _documents(again)) - stable
     for keys, changed in zip(open_, render([_perturbed(values, keys) for keys in open_]) if open_ else [], strict=True):
-        same = changed is not None and (_documents(changed) == stable if not random else len(_documents(changed) & stable) == len(stable))
+        now = _documents(changed) if changed is not None else frozenset()
+        same = now == stable if not random else stable <= now and len(now) == len(_documents(base))
         (found.dead if same else found.alive).add(keys)
     return found
 

@@ -66,9 +66,14 @@ def check(spec: SecretSpec, found: str, kind: str, public: frozenset[str], prote
         raise PreflightError(f'the secret "{spec.name}" is the public default of the chart', spec.mark, "give it a value of its own")
 
 
+def login(spec: SecretSpec, root: Path) -> tuple[str, str]:
+    """The username and password of registry credentials. Raises `PreflightError` as `value` does."""
+    return spec.username or _variable(spec.username_env, spec), value(spec, root)
+
+
 def registry_entry(spec: SecretSpec, root: Path) -> dict[str, str]:
     """Credentials from their source, as `auths` of a `kubernetes.io/dockerconfigjson` Secret has them for one registry."""
-    return credentials(spec.username or _variable(spec.username_env, spec), value(spec, root))
+    return credentials(*login(spec, root))
 
 
 def credentials(username: str, password: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from syntho_deploy.errors import InputError
 
 REPLACED: dict[str, tuple[str, Keys, Json, str]] = {
     "plain": ("a: b # c\n", ("a",), "d", "a: d # c\n"),
+    "a version stays plain": ("a: 1.9.7 # c\n", ("a",), "1.9.8-cpu", "a: 1.9.8-cpu # c\n"),
     "plain that must be quoted": ("a: b # c\n", ("a",), "1.10", 'a: "1.10" # c\n'),
     "double quotes stay": ('a: "1.9.7" # c\n', ("a",), "main", 'a: "main" # c\n'),
     "single quotes stay": ("a: '1.9.7'\n", ("a",), "it's", "a: 'it''s'\n"),
@@ -162,3 +163,28 @@ def test_whatever_the_document_a_removal_only_takes_away(place: tuple[str, Json,
     found = documents.load(Path(), new).data
     assert found == wanted or not at(wanted, keys[:-1])
     assert shared(text, new) >= len(new)
+
+
+APPENDED = {
+    "lines": ("- op: a\n  v: 1 # c\n# end\n", '- op: a\n  v: 1 # c\n- op: x\n  v: "1.0"\n# end\n'),
+    "in one line": ("- {op: a}\n", '- {op: a}\n- {op: x, v: "1.0"}\n'),
+    "one flow list": ("[{op: a}] # c\n", '[{op: a}, {op: x, v: "1.0"}] # c\n'),
+    "an empty flow list": ("[]\n", '[{op: x, v: "1.0"}]\n'),
+    "indented": ("# c\n  -   op: a\n      v: 'b'\n", "# c\n  -   op: a\n      v: 'b'\n  -   op: x\n      v: '1.0'\n"),
+    "no line end": ("- op: a", '- op: a\n- op: x\n  v: "1.0"'),
+    "windows": ("- op: a\r\n", '- op: a\r\n- op: x\r\n  v: "1.0"\r\n'),
+    "only comments": ("# c\n", '# c\n- op: x\n  v: "1.0"\n'),
+    "nothing": ("", '- op: x\n  v: "1.0"\n'),
+    "byte order mark": ("\ufeff- op: a\n", '\ufeff- op: a\n- op: x\n  v: "1.0"\n'),
+}
+
+
+@pytest.mark.parametrize("case", APPENDED)
+def test_an_item_is_appended_as_the_file_writes_items(case: str) -> None:
+    text, wanted = APPENDED[case]
+    assert edit.append(text, {"op": "x", "v": "1.0"}) == wanted
+
+
+def test_nothing_is_appended_to_a_mapping() -> None:
+    with pytest.raises(InputError, match="cannot be added to"):
+        edit.append("a: 1\n", {"op": "x"})

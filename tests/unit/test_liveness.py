@@ -76,6 +76,13 @@ def test_a_random_render_makes_nothing_alive(helm: Helm, tmp_path: Path) -> None
     assert ("dead",) in _reach(helm, _chart(tmp_path, TEMPLATE + secret), VALUES, [("dead",), ("on",)]).dead
 
 
+def test_beside_a_random_object_a_switch_that_only_adds_one_is_alive(helm: Helm, tmp_path: Path) -> None:
+    secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: random}\nstringData: {x: {{ randAlphaNum 12 }}}\n"
+    more = "{{- if .Values.off }}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: more}\n{{- end }}\n"
+    template = TEMPLATE.replace("  {{- if .Values.off }}\n  closed: {{ .Values.gated.closed | quote }}\n  {{- end }}\n", "")
+    assert ("off",) in _reach(helm, _chart(tmp_path, template + secret + more), VALUES, [("dead",), ("off",)]).alive
+
+
 def test_values_that_do_not_render_are_an_error(helm: Helm, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not render"):
         _reach(helm, _chart(tmp_path), {**VALUES, "strict": "text"}, [])

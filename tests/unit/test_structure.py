@@ -20,7 +20,7 @@ ORDER = """
 errors
 redact
 documents process
-section graces
+section graces transaction
 tools console
 environment
 overlays overlays.pointer
