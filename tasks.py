@@ -279,6 +279,7 @@ def bump_charts(
 
     if bool(ref) == bool(to) or (to and write):
         raise InputError("give one of --ref and --to; --write goes with --ref", todo="an environment takes another pin by its key charts")
+    _hide_sources()
     mine = load_pin(ROOT, ROOT / pin)
     binary = helm.find(say)
     if ref:
