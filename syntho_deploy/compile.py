@@ -7,6 +7,7 @@ the same bytes, and installing it is no second render.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -317,20 +318,28 @@ class Project:
             return dict(zip(values, pool.map(lambda chart: self._render(helm, chart, values[chart]), values), strict=True))
 
     def _render(self, helm: Helm, chart: str, values: Json) -> str:
-        release, target = self.roles.release_of(chart).name, self.environment.target
-        parts: tuple[str, ...] = (
-            helm.version,
-            self.vendored.lock.charts[chart].sha256,
-            documents.canonical(values),
-            release,
-            target.namespace,
-            target.kubernetes,
-        )
-        parts += tuple(api_versions(target.kubernetes))
-        cached = self.environment.root / ".cache" / "renders" / documents.sha256(*parts)[:32]
+        folder, release, target = self.vendored.charts[chart], self.roles.release_of(chart).name, self.environment.target
+        parts = (release, target.namespace, target.kubernetes, *api_versions(target.kubernetes))
+        return self._kept("renders", helm, chart, values, parts, lambda: helm.template(folder, values, release, target.namespace, target.kubernetes))
+
+    def lint(self, helm: Helm) -> dict[str, str]:
+        """What `helm lint` says of each chart with the environment's values, side by side; kept in `.cache/lint` as renders are."""
+        values = self.values()
+        with ThreadPoolExecutor(len(values)) as pool:
+            return dict(zip(values, pool.map(lambda chart: self._lint(helm, chart, values[chart]), values), strict=True))
+
+    def _lint(self, helm: Helm, chart: str, values: Json) -> str:
+        folder, target = self.vendored.charts[chart], self.environment.target
+        parts = (target.namespace, target.kubernetes)
+        return self._kept("lint", helm, chart, values, parts, lambda: helm.lint(folder, values, target.namespace, target.kubernetes))
+
+    def _kept(self, kind: str, helm: Helm, chart: str, values: Json, parts: tuple[str, ...], make: Callable[[], str]) -> str:
+        """What helm says of a chart, from `.cache/<kind>` where it is known by the digest of all that it depends on."""
+        parts = (helm.version, self.vendored.lock.charts[chart].sha256, documents.canonical(values), *parts)
+        cached = self.environment.root / ".cache" / kind / documents.sha256(*parts)[:32]
         if cached.is_file():
             return cached.read_text(encoding="utf-8")
-        text = helm.template(self.vendored.charts[chart], values, release, target.namespace, target.kubernetes)
+        text = make()
         documents.write(cached, text)
         return text
 

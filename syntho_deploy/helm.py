@@ -180,6 +180,13 @@ def _left_out(at: str, names: list[str]) -> set[str]:
     return ({"crds"} if "Chart.yaml" in names else set()) | {"NOTES.txt"} & set(names)
 
 
+def _working_copy(chart: Path, values: Json, folder: Path) -> Path:
+    copy = folder / chart.name
+    shutil.copytree(chart, copy, ignore=_left_out, copy_function=shutil.copy)
+    (copy / "values.yaml").write_text(canonical(values), encoding="utf-8")
+    return copy
+
+
 class Helm(NamedTuple):
     """A helm binary. home: a folder for its caches, so that no plugin or repository of the user's takes part."""
 
@@ -203,14 +210,20 @@ class Helm(NamedTuple):
         keys back in, and YAML would change `y` and `1e3` on the way. Raises `InputError` when it does not render.
         """
         with tempfile.TemporaryDirectory(prefix="syntho-") as folder:
-            copy = Path(folder) / chart.name
-            shutil.copytree(chart, copy, ignore=_left_out, copy_function=shutil.copy)
-            (copy / "values.yaml").write_text(canonical(values), encoding="utf-8")
-            result = self._template(copy, release, namespace, kubernetes)
+            result = self._template(_working_copy(chart, values, Path(folder)), release, namespace, kubernetes)
         if result.code:
             text = re.sub(re.escape(folder) + "/", "", _error_line(result.stderr))
             raise InputError(f"the chart {chart.name} does not render with these values: {text}", todo="invoke template --stage=values shows them")
         return result.stdout
+
+    def lint(self, chart: Path, values: Json, namespace: str, kubernetes: str) -> str:
+        """What `helm lint` says of a working copy of a chart with exactly these values, made as for `template`."""
+        version = kubernetes if kubernetes.count(".") == 2 else f"{kubernetes}.0"
+        with tempfile.TemporaryDirectory(prefix="syntho-") as folder:
+            copy = _working_copy(chart, values, Path(folder))
+            argv = [str(self.path), "lint", str(copy), "--namespace", namespace, "--kube-version", version]
+            result = process.run(argv, timeout=RENDER_TIMEOUT, env=self.environment(""), check=False, raw=True)
+        return (result.stdout + result.stderr).replace(f"{folder}/", "")
 
     def variants(self, chart: Path, values: list[Json], release: str, namespace: str, kubernetes: str) -> list[str | None]:
         """What `template` would print for each of several values, in one run of helm; None where the chart does not render.

@@ -24,11 +24,13 @@ _TOKEN = re.compile(r"zq([0-9]{4})qz")
 @dataclass
 class Reach:
     """What is known of a chart's leaves. alive: those that change the render; dead: those that do not; fields: for
-    `Kind/name` and a field's pointer (`pointer.named`), the leaves whose text stands in it."""
+    `Kind/name` and a field's pointer (`pointer.named`), the leaves whose text stands in it; unstable: the objects, by
+    `Kind/name`, that differ from one render to the next."""
 
     alive: set[Keys] = field(default_factory=set)
     dead: set[Keys] = field(default_factory=set)
     fields: dict[tuple[str, str], set[Keys]] = field(default_factory=dict)
+    unstable: set[str] = field(default_factory=set)
 
 
 def leaves(values: Json) -> list[Keys]:
@@ -59,6 +61,7 @@ def reach(values: Json, render: Render, asked: Iterable[Keys]) -> Reach:
     found.alive |= {keys for keys in wanted if keys not in open_}
     stable = _documents(base) & _documents(again)  # a random value is no effect
     random = (_documents(base) | _documents(again)) - stable
+    found.unstable = {_label(item) for text in random for item in load_manifests(text)}
     for keys, changed in zip(open_, render([_perturbed(values, keys) for keys in open_]) if open_ else [], strict=True):
         same = changed is not None and (_documents(changed) == stable if not random else len(_documents(changed) & stable) == len(stable))
         (found.dead if same else found.alive).add(keys)
@@ -82,7 +85,7 @@ def _surface(values: Json, text: str, tokens: dict[Keys, str], found: Reach) -> 
     encoded = {form: keys for keys, token in tokens.items() for form in base64_forms(token.encode())}
     for item in load_manifests(text):
         original = map_strings(item, lambda text: _TOKEN.sub(lambda match: str(_at(values, by_number[int(match[1])])), text))
-        label = f"{original.get('kind')}/{(original.get('metadata') or {}).get('name')}"
+        label = _label(original)
         for keys, value in walk(item):
             words = list(value) if isinstance(value, dict) else [value] if isinstance(value, str) else []
             for word in words:
@@ -92,6 +95,10 @@ def _surface(values: Json, text: str, tokens: dict[Keys, str], found: Reach) -> 
                 if reached:
                     found.fields.setdefault((label, named(original, keys)), set()).update(reached)
                     found.alive |= reached
+
+
+def _label(item: dict[str, Any]) -> str:
+    return f"{item.get('kind')}/{(item.get('metadata') or {}).get('name')}"
 
 
 def _breaking(values: Json, render: Render, group: list[Keys], tokens: dict[Keys, str]) -> set[Keys]:
