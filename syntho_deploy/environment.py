@@ -57,7 +57,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Allowance:
-    """A finding of `invoke lint` that is allowed, and why: of a rule, in an object (`Kind/name`, a chart or a file)."""
+    """A finding of `invoke lint` that is allowed, and why: of a rule, in an object (`Kind/name`, a chart or a file; `*` stands for any text)."""
 
     rule: str
     object: str

@@ -228,8 +228,8 @@ class Helm(NamedTuple):
     def variants(self, chart: Path, values: list[Json], release: str, namespace: str, kubernetes: str) -> list[str | None]:
         """What `template` would print for each of several values, in one run of helm; None where the chart does not render.
 
-        Starting helm takes longer than rendering. So the variants are subcharts of one made for it, each named alike and with
-        its values; the name that they have instead of the chart's is the same in all results.
+        Starting helm takes longer than rendering. So the variants are subcharts of one made for it, each with its values; in the
+        results, the name that they have there is the chart's again.
         """
         results: list[str | None] = [None] * len(values)
         described = load_chart(chart / "Chart.yaml")
@@ -254,7 +254,7 @@ class Helm(NamedTuple):
             results[number] = ""
         parts = re.split(r"^---\n# Source: variants/charts/v(\d{4})/", result.stdout if left else "", flags=re.MULTILINE)
         for name, text in zip(parts[1::2], parts[2::2], strict=True):
-            results[int(name)] = f"{results[int(name)] or ''}---\n# Source: {text.replace(f'v{name}', 'v0000')}"
+            results[int(name)] = f"{results[int(name)] or ''}---\n# Source: {text.replace(f'v{name}', described['name'])}"
         return results
 
     def _variant(self, chart: Path, copy: Path, values: Json) -> None:

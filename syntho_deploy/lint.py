@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def _report(project: Project, helm: Helm, around: _Neighbours | None) -> Report:
     judged, used = [], set()
     protected = project.environment.protected
     for rule, finding in dict.fromkeys(found):
-        allowance = next((one for one in project.environment.allow if (one.rule, one.object) == (rule.name, finding.of)), None)
+        allowance = next((one for one in project.environment.allow if one.rule == rule.name and fnmatchcase(finding.of, one.object)), None)
         used.add(allowance)
         severity = "note" if finding.shared else rule.severity(protected)
         origins = _origins(project, helm, finding)

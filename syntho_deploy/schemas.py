@@ -109,7 +109,7 @@ def _environment() -> Schema:
     }
     allowance = {
         "rule": _is("string", "The rule's name."),
-        "object": _is("string", "Kind/name, a chart or a file, as the finding says."),
+        "object": _is("string", "Kind/name, a chart or a file, as the finding says; * stands for any text."),
         "why": _is("string", "Why it may be so."),
     }
     return _mapping(

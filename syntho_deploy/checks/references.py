@@ -105,8 +105,8 @@ def unserved_port(context: Context) -> Iterator[Finding]:
             target = port.get("targetPort", port.get("port"))
             if known and target not in known:
                 has = ", ".join(sorted(map(str, known)))
-                keys = ("spec", "ports", index, "targetPort" if "targetPort" in port else "port")
-                yield of_object(item, keys, f"no container that it selects has the port {target}, only {has}", "set both to the same port")
+                place: Keys = ("spec", "ports", index, "targetPort" if "targetPort" in port else "port")
+                yield of_object(item, place, f"no container that it selects has the port {target}, only {has}", "set both to the same port")
     for pod in context.pods:
         for keys, container in pod.containers(init=False):
             declared = {value for port in container.get("ports") or [] for value in (port.get("containerPort"), port.get("name")) if value}
@@ -172,9 +172,9 @@ def unknown_class(context: Context) -> Iterator[Finding]:
     """An ingress class or a priority class that the environment does not know, where it names those that there are."""
     ingresses: list[tuple[Item, Keys]] = [(item, ("spec", "ingressClassName")) for item in context.kind("Ingress")]
     pods: list[tuple[Item, Keys]] = [(pod.item, (*pod.keys, "priorityClassName")) for pod in context.pods]
-    for kind, found in (("ingress_classes", ingresses), ("priority_classes", pods)):
+    for kind, places in (("ingress_classes", ingresses), ("priority_classes", pods)):
         known = context.present(kind)
-        for item, keys in found if known else ():
+        for item, keys in places if known else ():
             name = at(item, keys)
             if name and name not in known and not str(name).startswith("system-"):
                 yield of_object(item, keys, f"nothing says that the cluster has the class {name}", PRESENT.format(kind=kind, name=name))

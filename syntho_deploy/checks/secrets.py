@@ -17,7 +17,7 @@ SENSITIVE = re.compile(
     r"(?i)(?<![a-z])(password|passwd|pwd|secret|token|api_?key|private_?key|secret_?key\w*|access_?key|credentials?|license)(?![a-z])"
 )
 NO_SECRET = re.compile(r"(?i)true|false|[0-9]{0,5}|none|null|\$\(.*\)|/[\w./-]*")  # switches, numbers, references, paths
-URL_PASSWORD = re.compile(r"[a-z][a-z0-9+]*://[^/\s:@]*:([^\s@/]+)@")
+URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^\s@/]+)@")
 PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 PLACEHOLDER = re.compile(r"\$\{secret:[^}]*\}|\$\([^)]*\)")
 
