@@ -21,6 +21,7 @@ from tests.conftest import copy_project, write_files
 Operations = list[dict[str, Any]]
 COMMON = ["images", "images/digests", "pull-secret", "license", "keys", "admin", "ray/address", "ray/two-pools", "storage-class"]
 BASES: dict[str, list[str]] = {
+    "nothing": [],
     "outside": [*COMMON, "volume-sizes/ray", "postgres/external", "redis/external", "ingress/tls-secret"],
     "inside": [*COMMON, "volume-sizes", "resources/postgres", "resources/redis", "postgres/in-chart", "redis/in-chart", "ingress/tls-secret"],
 }
@@ -56,7 +57,7 @@ class Site:
     helm: Helm
     pin: str = "vendor/sandbox.yaml"
     checked: dict[Path, Vendored] = field(default_factory=dict)
-    known: dict[str, set[str]] = field(default_factory=dict)
+    known: dict[str, set[Any]] = field(default_factory=dict)
 
     def lint(
         self,
