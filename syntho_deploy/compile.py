@@ -6,11 +6,13 @@ the same bytes, and installing it is no second render.
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -319,23 +321,25 @@ class Project:
 
     def _render(self, helm: Helm, chart: str, values: Json) -> str:
         folder, release, target = self.vendored.charts[chart], self.roles.release_of(chart).name, self.environment.target
-        parts = (release, target.namespace, target.kubernetes, *api_versions(target.kubernetes))
-        return self._kept("renders", helm, chart, values, parts, lambda: helm.template(folder, values, release, target.namespace, target.kubernetes))
+        known = (helm.version, self.vendored.lock.charts[chart].sha256, documents.canonical(values))
+        parts = (*known, release, target.namespace, target.kubernetes, *api_versions(target.kubernetes))
+        return self._kept("renders", parts, lambda: helm.template(folder, values, release, target.namespace, target.kubernetes))
 
     def lint(self, helm: Helm) -> dict[str, str]:
-        """What `helm lint` says of each chart with the environment's values, side by side; kept in `.cache/lint` as renders are."""
+        """What `helm lint` says of each chart with the environment's values; kept in `.cache/lint` as renders are."""
+        lint_together([self], helm)
+        said: dict[str, str] = json.loads(self.lint_file(helm).read_text(encoding="utf-8"))
+        return said
+
+    def lint_file(self, helm: Helm) -> Path:
+        """Where that is kept."""
         values = self.values()
-        with ThreadPoolExecutor(len(values)) as pool:
-            return dict(zip(values, pool.map(lambda chart: self._lint(helm, chart, values[chart]), values), strict=True))
+        locks = (self.vendored.lock.charts[chart].sha256 for chart in values)
+        digest = documents.sha256(helm.version, self.environment.target.kubernetes, documents.canonical(values), *locks)
+        return self.environment.root / ".cache" / "lint" / digest[:32]
 
-    def _lint(self, helm: Helm, chart: str, values: Json) -> str:
-        folder, target = self.vendored.charts[chart], self.environment.target
-        parts = (target.namespace, target.kubernetes)
-        return self._kept("lint", helm, chart, values, parts, lambda: helm.lint(folder, values, target.namespace, target.kubernetes))
-
-    def _kept(self, kind: str, helm: Helm, chart: str, values: Json, parts: tuple[str, ...], make: Callable[[], str]) -> str:
-        """What helm says of a chart, from `.cache/<kind>` where it is known by the digest of all that it depends on."""
-        parts = (helm.version, self.vendored.lock.charts[chart].sha256, documents.canonical(values), *parts)
+    def _kept(self, kind: str, parts: tuple[str, ...], make: Callable[[], str]) -> str:
+        """A text from `.cache/<kind>`, where it is known by the digest of all that it depends on."""
         cached = self.environment.root / ".cache" / kind / documents.sha256(*parts)[:32]
         if cached.is_file():
             return cached.read_text(encoding="utf-8")
@@ -442,6 +446,24 @@ class Project:
             "layers": [layer.name for layer in self.layers],
             "digest": digest,
         }
+
+
+def lint_together(projects: Iterable[Project], helm: Helm) -> None:
+    """Have helm lint the charts of several environments, those of one Kubernetes version in one run: starting helm takes longer than the rest.
+
+    Raises the faults of a project's values. `Project.lint` then reads what was said.
+    """
+    for kubernetes, group in groupby(sorted(projects, key=_kubernetes), key=_kubernetes):
+        found = {project.lint_file(helm): project for project in group}
+        todo = {file: project for file, project in found.items() if not file.is_file()}
+        charts = [(project.vendored.charts[chart], values) for project in todo.values() for chart, values in project.values().items()]
+        said = iter(helm.lint(charts, kubernetes) if charts else [])
+        for file, project in todo.items():
+            documents.write(file, documents.canonical({chart: next(said) for chart in project.values()}))
+
+
+def _kubernetes(project: Project) -> str:
+    return project.environment.target.kubernetes
 
 
 def _flattened(root: Path, found: Vendored) -> Vendored:

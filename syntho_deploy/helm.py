@@ -216,14 +216,21 @@ class Helm(NamedTuple):
             raise InputError(f"the chart {chart.name} does not render with these values: {text}", todo="invoke template --stage=values shows them")
         return result.stdout
 
-    def lint(self, chart: Path, values: Json, namespace: str, kubernetes: str) -> str:
-        """What `helm lint` says of a working copy of a chart with exactly these values, made as for `template`."""
+    def lint(self, charts: list[tuple[Path, Json]], kubernetes: str) -> list[str]:
+        """What `helm lint` says of working copies of charts with exactly these values, made as for `template`; in one run.
+
+        In a release and a namespace of its own, whose names cannot make a template wrong.
+        """
         version = kubernetes if kubernetes.count(".") == 2 else f"{kubernetes}.0"
         with tempfile.TemporaryDirectory(prefix="syntho-") as folder:
-            copy = _working_copy(chart, values, Path(folder))
-            argv = [str(self.path), "lint", str(copy), "--namespace", namespace, "--kube-version", version]
+            copies = [_working_copy(chart, values, Path(folder) / str(number)) for number, (chart, values) in enumerate(charts)]
+            argv = [str(self.path), "lint", *map(str, copies), "--kube-version", version]
             result = process.run(argv, timeout=RENDER_TIMEOUT, env=self.environment(""), check=False, raw=True)
-        return (result.stdout + result.stderr).replace(f"{folder}/", "")
+        parts = re.split(rf"^==> Linting {re.escape(folder)}/(\d+)/.*\n", result.stdout, flags=re.MULTILINE)
+        said = dict(zip(map(int, parts[1::2]), parts[2::2], strict=True))
+        if not said:
+            raise InputError(f"helm lint: {_error_line(result.stderr)}")
+        return [re.sub(rf"{re.escape(folder)}/\d+/", "", said.get(number, "")) for number in range(len(charts))]
 
     def variants(self, chart: Path, values: list[Json], release: str, namespace: str, kubernetes: str) -> list[str | None]:
         """What `template` would print for each of several values, in one run of helm; None where the chart does not render.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from syntho_deploy import documents, explain
+from syntho_deploy.checks import schema
 from syntho_deploy.checks.context import Context, Finding
 from syntho_deploy.checks.rules import SEVERITIES, rules
-from syntho_deploy.compile import Compiled, Project
+from syntho_deploy.compile import Compiled, Project, lint_together
 from syntho_deploy.documents import Json
 from syntho_deploy.environment import Allowance, Environment, load_environment, names
 from syntho_deploy.errors import DeployError, InputError, nearest, shown
@@ -52,16 +54,30 @@ def lint(projects: list[Project], faults: Iterable[tuple[str, DeployError]], hel
     """Check environments, several side by side. faults: those that could not even be read, by name."""
     around = _Neighbours(projects, helm) if projects else None
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        if len(projects) > 1:
+            list(pool.map(lambda group: lint_together(group, helm), _groups(projects, os.cpu_count() or 1)))
         made = list(pool.map(lambda project: _report(project, helm, around), projects))
     return sorted([*made, *(_broken(name, error) for name, error in faults)], key=lambda report: report.environment)
+
+
+def _groups(projects: list[Project], count: int) -> list[list[Project]]:
+    """The projects in as many parts, without those whose values have a fault."""
+    sound = []
+    for project in projects:
+        with suppress(DeployError):
+            project.values()
+            sound.append(project)
+    return [part for number in range(count) if (part := sound[number::count])]
 
 
 def _report(project: Project, helm: Helm, around: _Neighbours | None) -> Report:
     name, root = project.environment.name, project.environment.root
     try:
         project.values()
-        with ThreadPoolExecutor(2) as pool:  # helm's three runs of each chart, side by side
-            first: list[Future[Any]] = [pool.submit(project.lint, helm), pool.submit(explain.reaches, project, helm)]
+        with ThreadPoolExecutor(3) as pool:  # helm's runs side by side; what is waited for meanwhile is read
+            first: list[Future[Any]] = [pool.submit(explain.reaches, project, helm), pool.submit(project.lint, helm)]
+            if not project.lint_file(helm).is_file():  # nor are there kept answers about schemas, then
+                first.append(pool.submit(schema.read, project.environment.target.kubernetes))
             compiled = project.compile(helm)
             for future in first:
                 future.result()

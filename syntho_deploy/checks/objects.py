@@ -35,7 +35,7 @@ def duplicate_variable(context: Context) -> Iterator[Finding]:
 
 def duplicate_key(context: Context) -> Iterator[Finding]:
     """A key that stands twice in a mapping that helm printed: the last one counts, strict readers refuse the file. The Services of both databases
-    have their name twice, and a rayStartParams.storage of one's own is overruled by the chart's. What is deployed has it once."""
+    have their name twice, and a start parameter `storage` of one's own for Ray is overruled by the chart's. What is deployed has it once."""
     for chart, text in context.project.render(context.helm).items():
         for of, path, same in _duplicates(text):
             what = f"the chart writes {path} twice, " + ("with the same value" if same else "with different values, of which the last one counts")

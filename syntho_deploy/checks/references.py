@@ -139,7 +139,7 @@ def missing_account(context: Context) -> Iterator[Finding]:
 
 
 def missing_claim(context: Context) -> Iterator[Finding]:
-    """A volume claim that nothing provides: its pods stay Pending."""
+    """A volume claim that nothing provides: its pods stay Pending. Claims that are kept from an earlier install are named as present."""
     known = context.names("PersistentVolumeClaim") | context.present("claims")
     for pod in context.pods:
         for index, volume in enumerate(pod.spec.get("volumes") or []):

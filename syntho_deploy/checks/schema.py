@@ -16,7 +16,7 @@ from typing import Any
 
 from syntho_deploy import documents
 from syntho_deploy.checks.context import Context, Finding, Item, of_object
-from syntho_deploy.compile import Compiled, is_custom
+from syntho_deploy.compile import Compiled, CompiledChart, is_custom
 from syntho_deploy.documents import Json, Keys
 from syntho_deploy.environment import VERSION
 from syntho_deploy.helm import api_versions
@@ -87,8 +87,9 @@ def unserved_version(context: Context) -> Iterator[Finding]:
 
 def _findings(context: Context, unknown: bool) -> Iterator[Finding]:
     for chart in context.compiled.charts.values():
+        faults = _faults(context.compiled, chart)
         for name, item in chart.manifests.items():
-            for fault in _faults(context.compiled, item, chart.texts[name]):
+            for fault in faults.get(name, ()):
                 if fault.unknown == unknown:
                     todo = "remove it, or correct its name" if unknown else "correct the value in an overlay; quote what must be text"
                     yield of_object(item, fault.keys, fault.what, todo)
@@ -97,18 +98,43 @@ def _findings(context: Context, unknown: bool) -> Iterator[Finding]:
 _KNOWN: dict[tuple[str, str], list[Fault]] = {}  # by schema and text: most objects are the same in many environments
 
 
-def _faults(compiled: Compiled, item: Item, text: str) -> list[Fault]:
+@lru_cache(maxsize=4)
+def _of_chart(cached: Path) -> dict[str, list[Fault]]:
+    content = json.loads(cached.read_text(encoding="utf-8"))
+    return {name: [Fault(tuple(keys), what, unknown) for keys, what, unknown in found] for name, found in content.items()}
+
+
+def _faults(compiled: Compiled, chart: CompiledChart) -> dict[str, list[Fault]]:
+    """The faults of a chart's manifests by file; kept in `.cache/schemas` by the digest of manifests and schemas, since without it
+    a third of lint's time goes into reading schemas."""
+    minor = _nearest(_minor(compiled.environment.target.kubernetes))
+    crds = sorted(str(file) for kinds in served(compiled).values() for file in kinds.values())  # by the digest of each
+    cached = compiled.environment.root / ".cache" / "schemas" / documents.sha256(minor, chart.digest, _package(), *crds)[:32]
+    if not cached.is_file():
+        found = {name: _of_manifest(compiled, minor, item, chart.texts[name]) for name, item in chart.manifests.items()}
+        content = {name: [[list(one.keys), one.what, one.unknown] for one in faults] for name, faults in found.items() if faults}
+        documents.write(cached, json.dumps(content))
+    return _of_chart(cached)
+
+
+def _of_manifest(compiled: Compiled, minor: str, item: Item, text: str) -> list[Fault]:
     if is_custom(item):
         schema = served(compiled).get(item["apiVersion"], {}).get(item["kind"])
         name, validator = str(schema), _validator_of_crd(schema) if schema else None
     else:
-        name = _nearest(_minor(compiled.environment.target.kubernetes))
-        validator = _validator(name, item["apiVersion"], item["kind"])
+        name, validator = minor, _validator(minor, item["apiVersion"], item["kind"])
     if validator is None:
         return []
     if (name, text) not in _KNOWN:
         _KNOWN[name, text] = [fault for error in validator.iter_errors(item) for fault in _of_error(error)]
     return _KNOWN[name, text]
+
+
+def read(kubernetes: str) -> None:
+    """Read the schemas of a Kubernetes version, to have them when objects come."""
+    import jsonschema  # noqa: F401
+
+    _definitions(_nearest(_minor(kubernetes)))
 
 
 def _of_error(error: Any) -> Iterator[Fault]:
@@ -160,6 +186,12 @@ def _schemas() -> Path:
     if found is None or not found.submodule_search_locations:
         raise ModuleNotFoundError(f"the package {PACKAGE} is not installed: pip install --require-hashes -r requirements.lock")
     return Path(found.submodule_search_locations[0]) / "kubernetes-json-schema"
+
+
+@lru_cache(maxsize=1)
+def _package() -> str:
+    """The version of the schemas' package, by the name of the folder beside it."""
+    return next((folder.name for folder in _schemas().parent.parent.glob(f"{PACKAGE}-*.dist-info")), "")
 
 
 @lru_cache(maxsize=4)
