@@ -99,6 +99,11 @@ class Context:
         """The compiled objects by `Kind/name`, those of the charts' own Secrets left out."""
         return {label(item): item for item in self.compiled.objects}
 
+    @cached_property
+    def patched(self) -> dict[str, Item]:
+        """The objects by `Kind/name` before secrets were cut out, the charts' own Secrets among them."""
+        return {manifest.label: manifest.item for manifests in self.project.manifests.values() for manifest in manifests.kept}
+
     def kind(self, *kinds: str) -> list[Item]:
         """The objects of some kinds."""
         return [item for item in self.objects.values() if item["kind"] in kinds]

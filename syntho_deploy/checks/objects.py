@@ -75,7 +75,7 @@ def _plain(node: Any) -> Any:
 def null_in_custom_resource(context: Context) -> Iterator[Finding]:
     """A null in a custom resource. Helm 4 cannot apply the object: its schema refuses the null. Upstream's RayCluster has some, without
     workers even in the place of their list. Compiling removes them."""
-    for of, item in context.project.patched.items():
+    for of, item in context.patched.items():
         keys = next((keys for keys, value in walk(item.get("spec")) if value is None), None) if is_custom(item) else None
         if keys is not None and of in context.objects:
             yield Finding(of, pointer.text(("spec", *keys)), "the chart prints a null here", "nothing: compiling removes it")

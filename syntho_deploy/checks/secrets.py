@@ -97,7 +97,7 @@ def _in_secret(made: SecretObject, written: set[str]) -> Iterator[Finding]:
 def altered_secret(context: Context) -> Iterator[Finding]:
     """A credential that is written down and arrives as another text: the templates print some without quotes, so that YAML reads `yes`, `1e10` or
     `a #b` as something else, and at 98ec265 each upgrade encodes the administrator's password once more."""
-    texts = [value for item in context.project.patched.values() for _, value in walk(item) if isinstance(value, str)]
+    texts = [value for item in context.patched.values() for _, value in walk(item) if isinstance(value, str)]
     for name, role in _credentials(context):
         value = str(role.value)
         forms = (value, base64.b64encode(value.encode()).decode())
