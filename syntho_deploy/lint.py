@@ -23,6 +23,8 @@ from syntho_deploy.errors import DeployError, InputError, nearest, shown
 from syntho_deploy.helm import Helm
 from syntho_deploy.overlays import pointer
 
+TOGETHER = 8  # environments in one `helm lint`, which keeps the charts of all of them in memory
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -55,19 +57,19 @@ def lint(projects: list[Project], faults: Iterable[tuple[str, DeployError]], hel
     around = _Neighbours(projects, helm) if projects else None
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         if len(projects) > 1:
-            list(pool.map(lambda group: lint_together(group, helm), _groups(projects, os.cpu_count() or 1)))
+            list(pool.map(lambda group: lint_together(group, helm), _groups(projects)))
         made = list(pool.map(lambda project: _report(project, helm, around), projects))
     return sorted([*made, *(_broken(name, error) for name, error in faults)], key=lambda report: report.environment)
 
 
-def _groups(projects: list[Project], count: int) -> list[list[Project]]:
-    """The projects in as many parts, without those whose values have a fault."""
+def _groups(projects: list[Project]) -> list[list[Project]]:
+    """The projects in groups that one run of helm may lint, without those whose values have a fault."""
     sound = []
     for project in projects:
         with suppress(DeployError):
             project.values()
             sound.append(project)
-    return [part for number in range(count) if (part := sound[number::count])]
+    return [sound[start : start + TOGETHER] for start in range(0, len(sound), TOGETHER)]
 
 
 def _report(project: Project, helm: Helm, around: _Neighbours | None) -> Report:

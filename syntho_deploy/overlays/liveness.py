@@ -47,7 +47,9 @@ def reach(values: Json, render: Render, asked: Iterable[Keys]) -> Reach:
     found = Reach()
     texts = [keys for keys in leaves(values) if isinstance(_at(values, keys), str | int | float) and not isinstance(_at(values, keys), bool)]
     tokens = {keys: f"zq{number:04d}qz" for number, keys in enumerate(texts)}
-    base, again, text = render([values, values, _with(values, tokens)])
+    wanted = list(dict.fromkeys(keys for keys in asked if keys))
+    silent = [keys for keys in wanted if not any(leaf[: len(keys)] == keys for leaf in tokens)]  # a switch has no token: alone, but in the first run
+    base, again, text, *others = render([values, values, _with(values, tokens), *(_perturbed(values, keys) for keys in silent)])
     if base is None or again is None:
         raise InputError("the chart does not render with these values")
     if not _parses(text):
@@ -56,13 +58,17 @@ def reach(values: Json, render: Render, asked: Iterable[Keys]) -> Reach:
         text = render([_with(values, {keys: token for keys, token in tokens.items() if keys not in broken})])[0]
     if text is not None and _parses(text):
         _surface(values, text, tokens, found)
-    wanted = list(dict.fromkeys(keys for keys in asked if keys))
     open_ = [keys for keys in wanted if not any(leaf[: len(keys)] == keys for leaf in found.alive)]
     found.alive |= {keys for keys in wanted if keys not in open_}
     stable = _documents(base) & _documents(again)  # a random value is no effect
     random = (_documents(base) | _documents(again)) - stable
     found.unstable = {_label(item) for text in random for item in load_manifests(text)}
-    for keys, changed in zip(open_, render([_perturbed(values, keys) for keys in open_]) if open_ else [], strict=True):
+    left = [keys for keys in open_ if keys not in silent]
+    renders = dict(zip(silent, others, strict=True)) | dict(
+        zip(left, render([_perturbed(values, keys) for keys in left]) if left else [], strict=True)
+    )
+    for keys in open_:
+        changed = renders[keys]
         same = changed is not None and (_documents(changed) == stable if not random else len(_documents(changed) & stable) == len(stable))
         (found.dead if same else found.alive).add(keys)
     return found
