@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from syntho_deploy.checks.context import Context, Finding, Role, of_object
-from syntho_deploy.documents import Json, Keys, walk
+from syntho_deploy.checks.context import Context, Finding, Role, at, of_object
+from syntho_deploy.documents import Keys, walk
 from syntho_deploy.environment import SecretSpec
 from syntho_deploy.secrets.sentinels import SecretObject
 
@@ -56,16 +56,13 @@ def literal_secret(context: Context) -> Iterator[Finding]:
     for name, value in context.environment.vars.items():
         if isinstance(value, str) and value and SENSITIVE.search(name) and not NO_SECRET.fullmatch(value) and not _named(name):
             mark = context.environment.marks.get("vars")
-            yield Finding(
-                context.environment.file.name, f"/vars/{name}", f"the variable {name} has the name of a secret and is written down", TODO, mark
-            )
+            what = f"the variable {name} has the name of a secret and is written down"
+            yield Finding(context.environment.file.name, f"/vars/{name}", what, TODO, mark)
 
 
 def _named(name: str) -> bool:
     """A variable that names a Secret holds no secret."""
-    return bool(
-        re.search(r"(?i)(secret|license|token|key)(_?name|_?file|_?path)?$", name) and not re.search(r"(?i)(password|api_?key|private)", name)
-    )
+    return bool(re.search(r"(?i)secret(_name)?$|_(name|file|path)$", name))
 
 
 def _literal(keys: Keys, value: str, item: dict[str, Any]) -> str:
@@ -75,17 +72,10 @@ def _literal(keys: Keys, value: str, item: dict[str, Any]) -> str:
     if match and not PLACEHOLDER.search(match[1]):
         return "a password is written down in this URL"
     if keys[-1:] == ("value",) and len(keys) > 2 and keys[-3] == "env":
-        entry = _at(item, keys[:-1])
-        name = str(entry.get("name"))
+        name = str(at(item, (*keys[:-1], "name")))
         if SENSITIVE.search(name) and value and not NO_SECRET.fullmatch(value) and not PLACEHOLDER.search(value):
             return f"the variable {name} is written down"
     return ""
-
-
-def _at(item: Json, keys: Keys) -> Any:
-    for key in keys:
-        item = item[key]
-    return item
 
 
 def _in_secret(made: SecretObject, written: set[str]) -> Iterator[Finding]:

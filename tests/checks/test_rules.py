@@ -328,8 +328,9 @@ def test_literal_secret(site: Site) -> None:
         (found,) = site.only("literal-secret", patch={"Deployment/core": add(f"{CORE}/env/-", patch)})
         assert "hunter2" not in str(found)
     site.only("literal-secret", objects=[config_map(key="-----BEGIN RSA PRIVATE KEY-----\nMII\n")])
-    (found,) = site.only("literal-secret", vars={"smtp_password": "hunter2"})
-    assert found.object == "it.yaml"
+    for name in ("smtp_password", "api_token", "license"):
+        (found,) = site.only("literal-secret", vars={name: "hunter2"})
+        assert (found.object, found.path) == ("it.yaml", f"/vars/{name}")
     harmless = ({"name": "PASSWORD_FILE", "value": "/run/x"}, {"name": "USE_TOKEN", "value": "true"}, {"name": "TOKEN", "value": "$(OTHER)"})
     for entry in harmless:
         assert "literal-secret" not in {one.rule for one in site.lint(patch={"Deployment/core": add(f"{CORE}/env/-", entry)})}
