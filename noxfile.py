@@ -13,7 +13,7 @@ import nox
 ROOT = Path(__file__).resolve().parent
 OURS = Path(sys.prefix).resolve() == ROOT / ".venv"
 
-nox.options.sessions = ["lint", "tests", "kwok_e2e"]
+nox.options.sessions = ["lint", "tests", "template", "kwok_e2e"]
 # README's command starts nox in .venv, which all sessions then share; any other nox gets an environment for each
 nox.options.default_venv_backend = "none" if OURS else "venv"
 nox.options.reuse_venv = "yes"
@@ -21,18 +21,26 @@ nox.options.reuse_venv = "yes"
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """What a reader need not check by eye: rules, format, types."""
+    """What a reader need not check by eye: rules, format, types; and the environment whose charts are here."""
     install(session)
     python(session, "-m", "ruff", "check", ".")
     python(session, "-m", "ruff", "format", "--check", ".")
     python(session, "-m", "mypy")
+    python(session, "-m", "invoke", "lint", "--env=local")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Plain functions do what they say; no cluster is needed to know that."""
     install(session)
-    python(session, "-m", "pytest", "tests/unit", "tests/components", "-m", "not upstream", *session.posargs)
+    python(session, "-m", "pytest", "tests/unit", "tests/components", "tests/checks", "-m", "not upstream", *session.posargs)
+
+
+@nox.session
+def template(session: nox.Session) -> None:
+    """What the shipped environments compile to is what was reviewed, and fits every Kubernetes: -- --update-golden writes it anew."""
+    install(session)
+    python(session, "-m", "pytest", "tests/template", "-m", "not upstream", *session.posargs)
 
 
 @nox.session

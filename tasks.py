@@ -49,24 +49,29 @@ def _hide_sources() -> None:
 
 
 def _projects(env: str) -> tuple[list[Project], list[DeployError]]:
-    """The projects of the environments that an option names, and the faults of those that cannot be read."""
+    """The projects of the environments that an option names, and the faults of those that cannot be read; of a single one it raises."""
+    projects, faults = _named_projects(env)
+    if faults and not projects and len(faults) == 1:
+        raise faults[0][1]
+    return projects, [fault for _, fault in faults]
+
+
+def _named_projects(env: str) -> tuple[list[Project], list[tuple[str, DeployError]]]:
+    """The projects of the environments that an option names, and those that cannot be read, each with its fault."""
     from syntho_deploy.compile import Project
     from syntho_deploy.environment import chosen
     from syntho_deploy.errors import DeployError
     from syntho_deploy.secrets import sources
 
-    names = chosen(ROOT, env)
-    if len(names) == 1:
-        return [_project(names[0])], []
     _hide_sources()
     checked: dict[Path, Vendored] = {}
     projects, faults = [], []
-    for name in names:
+    for name in chosen(ROOT, env):
         try:
             projects.append(Project.load(ROOT, name, checked))
             sources.hide(projects[-1].environment)
         except DeployError as error:
-            faults.append(error)
+            faults.append((name, error))
     return projects, faults
 
 
@@ -344,6 +349,25 @@ def explain(c: Context, env: str, path: str = "", json: bool = False) -> None:
         show([asdict(one) for one in found])
     else:
         print(explaining.text(found))
+
+
+@task(help={"env": f"{ENV}; several with commas, or all", "notes": "show also what needs no action, and what is allowed", "json": JSON})
+@command
+def lint(c: Context, env: str = "all", notes: bool = False, json: bool = False) -> None:
+    """Check environments offline: all that can be known before a deploy. Exit 0: no errors, 3: errors."""
+    from dataclasses import asdict
+
+    from syntho_deploy import helm
+    from syntho_deploy import lint as linting
+
+    projects, faults = _named_projects(env)
+    reports = linting.lint(projects, faults, helm.find(say))
+    if json:
+        show([asdict(report) for report in reports])
+    else:
+        print(linting.text(reports, notes))
+    if linting.failed(reports):
+        raise Exit(code=3)
 
 
 @task(help={"json": JSON, "provision": "fetch or build what is missing, for these tools (comma-separated), or all"})

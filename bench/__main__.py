@@ -265,6 +265,37 @@ def overlays(bench: Bench) -> Iterator[Row]:
     yield absolute("dead operations among 60, nothing cached", statistics.median(dead() for _ in range(bench.runs)), "s", 0.6)
 
 
+def lints(bench: Bench) -> Iterator[Row]:
+    """`invoke lint` of the most complete environment beside one `helm lint` of both charts, and of fifty that differ in host and namespace."""
+    prod = (bench.root / "envs" / "prod.yaml").read_text().replace("cluster:\n", "charts: vendor/sandbox.yaml\ncluster:\n", 1)
+    names = [f"lint-{number}" for number in range(FIFTY)]
+    for name in names:
+        text = prod.replace("namespace: syntho\n", f"namespace: {name}\n").replace("syntho.example.com", f"{name}.example.com")
+        (bench.root / "envs" / f"{name}.yaml").write_text(text)
+
+    def cold() -> None:
+        shutil.rmtree(bench.root / ".cache", ignore_errors=True)
+
+    def ours() -> None:
+        bench.invoke("lint", f"--env={names[0]}")
+
+    def theirs() -> None:
+        bench.run(bench.helm, "lint", *(bench.chart(chart) for chart in RELEASES))
+
+    def many() -> float:
+        return timed(lambda: bench.invoke("lint", f"--env={','.join(names)}"))
+
+    yield compared("lint, nothing cached", *in_turns(bench, ours, theirs, cold), 3)
+    yield compared("lint, renders cached", *in_turns(bench, ours, theirs), 3)
+    cold()
+    yield absolute(f"lint of {FIFTY} environments, nothing cached", many(), "s", 15)
+    yield absolute(f"lint of {FIFTY} environments, renders cached", many(), "s", 15)
+    cold()
+    yield absolute(f"peak memory of lint of {FIFTY} environments", bench.peak("lint", f"--env={','.join(names)}"), "MB", 200)
+    for name in names:
+        (bench.root / "envs" / f"{name}.yaml").unlink()
+
+
 def first_deploy(bench: Bench) -> Row:
     """A first deploy, on a cluster that has neither the namespace nor the CRDs, beside kubectl and helm.
 
@@ -378,7 +409,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="how often each side is measured")
     with prepared(parser.parse_args().runs) as bench:
         print(f"{bench.runs} runs of each side in turns; medians; {os.cpu_count()} cores", flush=True)
-        rows = [*templates(bench), *overlays(bench), first_deploy(bench), upgrade(bench), *later(bench), *together(bench)]
+        rows = [*templates(bench), *lints(bench), *overlays(bench), first_deploy(bench), upgrade(bench), *later(bench), *together(bench)]
     print(shown(rows))
 
 

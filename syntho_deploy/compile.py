@@ -6,10 +6,13 @@ the same bytes, and installing it is no second render.
 
 from __future__ import annotations
 
+import json
 import tempfile
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -329,20 +332,30 @@ class Project:
         return {name: self._render(helm, name, documents.load_chart(folder / "values.yaml")) for name, folder in self.vendored.charts.items()}
 
     def _render(self, helm: Helm, chart: str, values: Json) -> str:
-        release, target = self.roles.release_of(chart).name, self.environment.target
-        parts: tuple[str, ...] = (
-            helm.version,
-            self.vendored.lock.charts[chart].sha256,
-            documents.canonical(values),
-            release,
-            target.namespace,
-            target.kubernetes,
-        )
-        parts += tuple(api_versions(target.kubernetes))
-        cached = self.environment.root / ".cache" / "renders" / documents.sha256(*parts)[:32]
+        folder, release, target = self.vendored.charts[chart], self.roles.release_of(chart).name, self.environment.target
+        known = (helm.version, self.vendored.lock.charts[chart].sha256, documents.canonical(values))
+        parts = (*known, release, target.namespace, target.kubernetes, *api_versions(target.kubernetes))
+        return self._kept("renders", parts, lambda: helm.template(folder, values, release, target.namespace, target.kubernetes))
+
+    def lint(self, helm: Helm) -> dict[str, str]:
+        """What `helm lint` says of each chart with the environment's values; kept in `.cache/lint` as renders are."""
+        lint_together([self], helm)
+        said: dict[str, str] = json.loads(self.lint_file(helm).read_text(encoding="utf-8"))
+        return said
+
+    def lint_file(self, helm: Helm) -> Path:
+        """Where that is kept."""
+        values = self.values()
+        locks = (self.vendored.lock.charts[chart].sha256 for chart in values)
+        digest = documents.sha256(helm.version, self.environment.target.kubernetes, documents.canonical(values), *locks)
+        return self.environment.root / ".cache" / "lint" / digest[:32]
+
+    def _kept(self, kind: str, parts: tuple[str, ...], make: Callable[[], str]) -> str:
+        """A text from `.cache/<kind>`, where it is known by the digest of all that it depends on."""
+        cached = self.environment.root / ".cache" / kind / documents.sha256(*parts)[:32]
         if cached.is_file():
             return cached.read_text(encoding="utf-8")
-        text = helm.template(self.vendored.charts[chart], values, release, target.namespace, target.kubernetes)
+        text = make()
         documents.write(cached, text)
         return text
 
@@ -448,6 +461,24 @@ class Project:
             "layers": [layer.name for layer in self.layers],
             "digest": digest,
         }
+
+
+def lint_together(projects: Iterable[Project], helm: Helm) -> None:
+    """Have helm lint the charts of several environments, those of one Kubernetes version in one run: starting helm takes longer than the rest.
+
+    Raises the faults of a project's values. `Project.lint` then reads what was said.
+    """
+    for kubernetes, group in groupby(sorted(projects, key=_kubernetes), key=_kubernetes):
+        found = {project.lint_file(helm): project for project in group}
+        todo = {file: project for file, project in found.items() if not file.is_file()}
+        charts = [(project.vendored.charts[chart], values) for project in todo.values() for chart, values in project.values().items()]
+        said = iter(helm.lint(charts, kubernetes) if charts else [])
+        for file, project in todo.items():
+            documents.write(file, documents.canonical({chart: next(said) for chart in project.values()}))
+
+
+def _kubernetes(project: Project) -> str:
+    return project.environment.target.kubernetes
 
 
 def _flattened(root: Path, found: Vendored) -> Vendored:

@@ -31,6 +31,9 @@ COMMAND_TIMEOUT = 60  # seconds
 LONGEST_COMMAND = 600
 ALPHABET = re.compile(r"[!-~]{10,}")  # of a generated password: printable, no blanks
 ALPHABET_LEAST = 10  # different characters
+ACCESS_MODES = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
+PRESENT = ("secrets", "config_maps", "services", "service_accounts", "claims", "ingress_classes", "priority_classes")
+QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,34 @@ class Target:
     kubeconfig: str = ""
     uid: str = ""
     kubernetes: str = DEFAULT_KUBERNETES
+
+
+@dataclass(frozen=True)
+class Present:
+    """What an environment says is there without it, in its cluster or namespace: names by kind (`PRESENT`), storage classes with the
+    access modes that they serve, and what the largest node has to give (`cpu`, `memory`; empty where it is not said)."""
+
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    storage_classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    largest_node: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a site asks of its images. registries: prefixes that an image's name must have one of; digests: each has a digest."""
+
+    registries: tuple[str, ...] = ()
+    digests: bool = False
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """A finding of `invoke lint` that is allowed, and why: of a rule, in an object (`Kind/name`, a chart or a file; `*` stands for any text)."""
+
+    rule: str
+    object: str
+    why: str
+    mark: Mark
 
 
 @dataclass(frozen=True)
@@ -120,6 +151,9 @@ class Environment:
     marks: dict[str, Mark] = field(default_factory=dict)
     before_upgrade: tuple[tuple[str, ...], ...] = ()
     graces: dict[str, float] = field(default_factory=dict)
+    present: Present = field(default_factory=Present)
+    policy: Policy = field(default_factory=Policy)
+    allow: tuple[Allowance, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,7 +194,8 @@ class ImageRole:
 class Roles:
     """What values mean: `releases`, the name of the Secret that holds an environment's secrets, and derived variables.
 
-    images: by application, the images that have the release's tag; checks: secret to what its value must be (`CHECKS`);
+    images: by application, the images that have the release's tag; needs: by the role of an image and the beginning of a tag, the
+    API that it asks of the CRDs; checks: secret to what its value must be (`CHECKS`);
     databases: the workloads (`Kind/name`) on whose volumes only their own major version of the image can work; rotation: secret to what
     a new value of it does; derived: variable name to a template over variables and `${role:<name>}`; values: role name to (chart,
     pointer).
@@ -173,6 +208,7 @@ class Roles:
     derived: dict[str, str]
     values: dict[str, tuple[str, str]]
     images: dict[str, ImageRole] = field(default_factory=dict)
+    needs: dict[str, dict[str, str]] = field(default_factory=dict)
     marks: dict[str, Mark] = field(default_factory=dict)
     databases: tuple[str, ...] = ()
     rotation: dict[str, Effect] = field(default_factory=dict)
@@ -233,6 +269,7 @@ def load_environment(root: Path, name: str) -> Environment:
     errors: list[InputError] = []
     top = Section(document, (), errors)
     cluster = top.section("cluster")
+    present = _present(cluster.section("present"))
     target = _target(cluster)
     protected = top.get("protected", bool, False)
     if protected and target.context and not target.uid:
@@ -241,6 +278,10 @@ def load_environment(root: Path, name: str) -> Environment:
     manage = top.section("manage")
     crds, namespace = manage.get("crds", bool, True), manage.get("namespace", bool, True)
     manage.done()
+    policy = top.section("policy")
+    asked = Policy(tuple(policy.texts("registries")), policy.get("digests", bool, False))
+    policy.done()
+    allow = _allowances(top)
     components = top.texts("components")
     for index, component in enumerate(components):
         if component in components[:index]:
@@ -265,7 +306,7 @@ def load_environment(root: Path, name: str) -> Environment:
         {item: document.mark("components", i) for i, item in enumerate(components)},
         dict(variables), specs, release_names, crds, namespace, protected,
         {key: document.mark(*key.split(".", 1)) for key in [*top.data, *(f"cluster.{key}" for key in cluster.data)]},
-        before, graces,
+        before, graces, present, asked, allow,
     )  # fmt: skip
 
 
@@ -288,6 +329,33 @@ def _graces(section: Section) -> dict[str, float]:
                 section.fault(f'"{text}" is no duration', name, todo="write 90s, 15m or 1h")
     section.done()
     return found
+
+
+def _present(section: Section) -> Present:
+    names = {kind: tuple(section.texts(kind)) for kind in PRESENT}
+    classes = section.section("storage_classes")
+    modes = {name: tuple(classes.texts(name)) for name in classes.data}
+    for name, found in modes.items():
+        for mode in found:
+            if mode not in ACCESS_MODES:
+                classes.fault(f'"{mode}" is no access mode{nearest(mode, ACCESS_MODES)}', name, todo=f"of {', '.join(ACCESS_MODES)}")
+    node = section.section("largest_node")
+    largest = {key: node.get(key, str, "") for key in ("cpu", "memory")}
+    for key, value in largest.items():
+        if value and not QUANTITY.fullmatch(value):
+            node.fault(f'"{value}" is no amount of {key}', key, todo='for example cpu: "16", memory: 64Gi')
+    node.done()
+    section.done()
+    return Present({kind: found for kind, found in names.items() if found}, modes, {key: value for key, value in largest.items() if value})
+
+
+def _allowances(top: Section) -> tuple[Allowance, ...]:
+    found = []
+    for index in range(len(top.get("allow", list, []))):
+        item = Section(top.document, ("allow", index), top.errors)
+        found.append(Allowance(item.need("rule", str, ""), item.need("object", str, ""), item.need("why", str, ""), item.mark()))
+        item.done()
+    return tuple(found)
 
 
 def _target(cluster: Section) -> Target:
@@ -409,6 +477,12 @@ def load_roles(root: Path, overlays: tuple[str, ...], environment: Environment) 
         if images[key].tag.count("${tag}") != 1:
             section.fault(f'the tag "{images[key].tag}" must have ${{tag}} in it, once', "tag", todo="for example: ${tag}-cpu")
         section.done()
+    needs = {key: {tag: section.need(tag, str, "") for tag in section.data} for key, section in top.section("needs").sections().items()}
+    for key in needs:
+        if key not in values:
+            errors.append(
+                InputError(f'there is no value "{key}"{nearest(key, values)}', document.mark("needs", key), "needs are those of values above")
+            )
     derived = top.section("derived")
     templates = {key: derived.get(key, str, "") for key in derived.data}
     secret = top.need("secret", str, "")
@@ -431,4 +505,4 @@ def load_roles(root: Path, overlays: tuple[str, ...], environment: Environment) 
     raise_all(errors)
     marks = {f"derived.{key}": document.mark("derived", key) for key in templates} | {"secret": document.mark("secret")}
     marks |= {f"{part}.{key}": document.mark(part, key) for part, found in (("values", values), ("images", images)) for key in found}
-    return Roles(file, tuple(releases), secret, kinds, templates, values, images, marks, tuple(databases), rotation)
+    return Roles(file, tuple(releases), secret, kinds, templates, values, images, needs, marks, tuple(databases), rotation)

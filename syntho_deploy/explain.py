@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from syntho_deploy import documents
 from syntho_deploy.compile import Compiled, Project
 from syntho_deploy.documents import Json, Keys
-from syntho_deploy.errors import InputError, nearest, shown
+from syntho_deploy.errors import InputError, Mark, nearest, shown
 from syntho_deploy.helm import Helm
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.liveness import Reach, leaves, reach
@@ -20,7 +22,7 @@ from syntho_deploy.overlays.patch import Layers, Setter
 from syntho_deploy.secrets.sentinels import label, placeholders
 
 DEFAULT = "chart default"
-REACH = "2"  # raised when `reach` finds other things in the same renders, so that what is kept of before is not used
+REACH = "3"  # raised when `reach` finds other things in the same renders, so that what is kept of before is not used
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def _reach(project: Project, helm: Helm, chart: str, values: Json) -> Reach:
     parts = (helm.version, lock.sha256, documents.canonical(values), release, target.namespace, target.kubernetes, json.dumps(asked), REACH)
     cached = project.environment.root / ".cache" / "reach" / documents.sha256(*parts)[:32]
     if cached.is_file():
-        return _read(json.loads(cached.read_text(encoding="utf-8")))
+        return _read(cached)
     folder = project.vendored.charts[chart]
     found = reach(values, lambda variants: helm.variants(folder, variants, release, target.namespace, target.kubernetes), asked)
     documents.write(cached, json.dumps(_written(found)))
@@ -70,43 +72,59 @@ def _reach(project: Project, helm: Helm, chart: str, values: Json) -> Reach:
 
 def _written(found: Reach) -> Json:
     fields = [[*key, sorted(map(list, leaves_), key=str)] for key, leaves_ in found.fields.items()]
-    return {"alive": sorted(map(list, found.alive), key=str), "dead": sorted(map(list, found.dead), key=str), "fields": fields}
+    alive, dead_ = (sorted(map(list, leaves_), key=str) for leaves_ in (found.alive, found.dead))
+    return {"alive": alive, "dead": dead_, "fields": fields, "unstable": sorted(found.unstable)}
 
 
-def _read(content: Json) -> Reach:
+@lru_cache(maxsize=128)
+def _read(file: Path) -> Reach:
+    content = json.loads(file.read_text(encoding="utf-8"))
     fields = {(of, path): {tuple(keys) for keys in reached} for of, path, reached in content["fields"]}
-    return Reach({tuple(keys) for keys in content["alive"]}, {tuple(keys) for keys in content["dead"]}, fields)
+    return Reach({tuple(keys) for keys in content["alive"]}, {tuple(keys) for keys in content["dead"]}, fields, set(content["unstable"]))
 
 
 def _left_list(keys: Keys) -> bool:
     return any(isinstance(key, int) and key < 0 for key in keys)
 
 
-def dead(project: Project, helm: Helm) -> tuple[list[InputError], list[str]]:
-    """The operations without effect: errors for the environment's own, notes for those of shared components.
+class Dead(NamedTuple):
+    """An operation without effect. of: the chart, or the target of a manifest patch; path: the value that it sets; shared: it is in a
+    component, not in the environment's own overlay."""
+
+    of: str
+    path: str
+    what: str
+    todo: str
+    mark: Mark
+    shared: bool
+
+
+def dead_operations(project: Project, helm: Helm) -> list[Dead]:
+    """The operations without effect.
 
     An operation is dead when no change of what it sets changes the render; one that sets the chart's default is not. So is a
     manifest patch when all that it matches is deleted.
     """
-    errors, notes = [], []
-    for chart, found in reaches(project, helm).items():
+    found, own = [], project.environment.name
+    for chart, known in reaches(project, helm).items():
         for keys, setters in project.origins[chart].set_by.items():
-            setter = setters[-1]
-            if keys not in found.dead or project.origins[chart].origin(keys)[-1] != setter:
-                continue
-            what = f"{setter.operation.op} {pointer.text(keys)} has no effect: the chart {chart} does not read it here"
-            if setter.layer == project.environment.name:
-                errors.append(InputError(what, setter.mark, "remove it; or turn on what it belongs to"))
-            else:
-                notes.append(f"{shown(setter.mark)}: {what}")
+            setter, path = setters[-1], pointer.text(keys)
+            if keys in known.dead and project.origins[chart].origin(keys)[-1] == setter:
+                what = f"{setter.operation.op} {path} has no effect: the chart {chart} does not read it here"
+                found.append(Dead(chart, path, what, "remove it; or turn on what it belongs to", setter.mark, setter.layer != own))
     project.compile(helm)
     for idle in (idle for manifests in project.manifests.values() for idle in manifests.idle):
         what = f"the patch of {idle.target} has no effect: {shown(idle.deleted.mark)} deletes it"
-        if idle.layer == project.environment.name:
-            errors.append(InputError(what, idle.patch.mark, "remove one of the two"))
-        else:
-            notes.append(f"{shown(idle.patch.mark)}: {what}")
-    return errors, notes
+        found.append(Dead(idle.target, "", what, "remove one of the two", idle.patch.mark, idle.layer != own))
+    return found
+
+
+def dead(project: Project, helm: Helm) -> tuple[list[InputError], list[str]]:
+    """The operations without effect: errors for the environment's own, notes for those of shared components."""
+    found = dead_operations(project, helm)
+    return [InputError(one.what, one.mark, one.todo) for one in found if not one.shared], [
+        f"{shown(one.mark)}: {one.what}" for one in found if one.shared
+    ]
 
 
 def explain(project: Project, helm: Helm, path: str) -> list[Explained]:

@@ -184,6 +184,13 @@ def _left_out(at: str, names: list[str]) -> set[str]:
     return ({"crds"} if "Chart.yaml" in names else set()) | {"NOTES.txt"} & set(names)
 
 
+def _working_copy(chart: Path, values: Json, folder: Path) -> Path:
+    copy = folder / chart.name
+    shutil.copytree(chart, copy, ignore=_left_out, copy_function=shutil.copy)
+    (copy / "values.yaml").write_text(canonical(values), encoding="utf-8")
+    return copy
+
+
 class Helm(NamedTuple):
     """A helm binary. home: a folder for its caches, so that no plugin or repository of the user's takes part."""
 
@@ -207,20 +214,33 @@ class Helm(NamedTuple):
         keys back in, and YAML would change `y` and `1e3` on the way. Raises `InputError` when it does not render.
         """
         with tempfile.TemporaryDirectory(prefix="syntho-") as folder:
-            copy = Path(folder) / chart.name
-            shutil.copytree(chart, copy, ignore=_left_out, copy_function=shutil.copy)
-            (copy / "values.yaml").write_text(canonical(values), encoding="utf-8")
-            result = self._template(copy, release, namespace, kubernetes)
+            result = self._template(_working_copy(chart, values, Path(folder)), release, namespace, kubernetes)
         if result.code:
             text = re.sub(re.escape(folder) + "/", "", _error_line(result.stderr))
             raise InputError(f"the chart {chart.name} does not render with these values: {text}", todo="invoke template --stage=values shows them")
         return result.stdout
 
+    def lint(self, charts: list[tuple[Path, Json]], kubernetes: str) -> list[str]:
+        """What `helm lint` says of working copies of charts with exactly these values, made as for `template`; in one run.
+
+        In a release and a namespace of its own, whose names cannot make a template wrong.
+        """
+        version = kubernetes if kubernetes.count(".") == 2 else f"{kubernetes}.0"
+        with tempfile.TemporaryDirectory(prefix="syntho-") as folder:
+            copies = [_working_copy(chart, values, Path(folder) / str(number)) for number, (chart, values) in enumerate(charts)]
+            argv = [str(self.path), "lint", *map(str, copies), "--kube-version", version]
+            result = process.run(argv, timeout=RENDER_TIMEOUT, env=self.environment(""), check=False, raw=True)
+        parts = re.split(rf"^==> Linting {re.escape(folder)}/(\d+)/.*\n", result.stdout, flags=re.MULTILINE)
+        said = dict(zip(map(int, parts[1::2]), parts[2::2], strict=True))
+        if not said:
+            raise InputError(f"helm lint: {_error_line(result.stderr)}")
+        return [re.sub(rf"{re.escape(folder)}/\d+/", "", said.get(number, "")) for number in range(len(charts))]
+
     def variants(self, chart: Path, values: list[Json], release: str, namespace: str, kubernetes: str) -> list[str | None]:
         """What `template` would print for each of several values, in one run of helm; None where the chart does not render.
 
-        Starting helm takes longer than rendering. So the variants are subcharts of one made for it, each named alike and with
-        its values; the name that they have instead of the chart's is the same in all results.
+        Starting helm takes longer than rendering. So the variants are subcharts of one made for it, each with its values; in the
+        results, the name that they have there is the chart's again.
         """
         results: list[str | None] = [None] * len(values)
         described = load_chart(chart / "Chart.yaml")
@@ -245,7 +265,7 @@ class Helm(NamedTuple):
             results[number] = ""
         parts = re.split(r"^---\n# Source: variants/charts/v(\d{4})/", result.stdout if left else "", flags=re.MULTILINE)
         for name, text in zip(parts[1::2], parts[2::2], strict=True):
-            results[int(name)] = f"{results[int(name)] or ''}---\n# Source: {text.replace(f'v{name}', 'v0000')}"
+            results[int(name)] = f"{results[int(name)] or ''}---\n# Source: {text.replace(f'v{name}', described['name'])}"
         return results
 
     def _variant(self, chart: Path, copy: Path, values: Json) -> None:

@@ -91,6 +91,7 @@ def _environment() -> Schema:
             "kubeconfig": _may("string", "With `context`: a path; else $KUBECONFIG, else ~/.kube/config."),
             "uid": _may("string", "With `context`: the uid of the cluster's kube-system namespace; any other cluster is refused."),
             "kubernetes": _may("string", 'The Kubernetes version to render for, in quotes: "1.31".', pattern=_whole(environment.VERSION)),
+            "present": _optional(_present()),
         },
         "namespace",
         oneOf=[_set("context"), _set("local")],
@@ -105,6 +106,15 @@ def _environment() -> Schema:
     )
     named = {"propertyNames": {"pattern": _whole(environment.SECRET_NAME)}}
     release = _is("string", "The release's name.", pattern=_whole(environment.RELEASE_NAME))
+    policy = {
+        "registries": _may("array", "Each image's name begins with one of these.", items={"type": "string"}),
+        "digests": _may("boolean", "True: each image has a digest.", default=False),
+    }
+    allowance = {
+        "rule": _is("string", "The rule's name."),
+        "object": _is("string", "Kind/name, a chart or a file, as the finding says; * stands for any text."),
+        "why": _is("string", "Why it may be so."),
+    }
     command = {"type": "array", "items": {"type": "string"}, "minItems": 1}
     graces = {
         name: _may("string", f"{grace.why.capitalize()}.", pattern=_whole(environment.DURATION), default=f"{grace.seconds:.0f}s")
@@ -123,12 +133,28 @@ def _environment() -> Schema:
             "releases": _names("Other names for releases, by their key in roles.yaml.", release),
             "before_upgrade": _may("array", "Commands, word by word, that run before the pod of a database is replaced: a backup.", items=command),
             "grace": _optional(_mapping("How long a deploy bears the trouble of a pod before it ends.", graces)),
+            "policy": _optional(_mapping("What invoke lint asks of images.", policy)),
+            "allow": _may("array", "Findings of invoke lint that are allowed.", items=_mapping("A finding.", allowance, *allowance)),
         },
         "cluster",
         **{
             "if": {"required": ["protected"], "properties": {"protected": {"const": True}, "cluster": _set("context")}},
             "then": {"properties": {"cluster": _set("uid")}},
             "$defs": {"secret": _secret()},
+        },
+    )
+
+
+def _present() -> Schema:
+    names = {kind: _may("array", f"The {kind.replace('_', ' ')}.", items={"type": "string"}) for kind in environment.PRESENT}
+    modes = {"type": ["array", "null"], "items": {"enum": list(environment.ACCESS_MODES)}}
+    amounts = {key: _may("string", f"Its {key}.", pattern=_whole(environment.QUANTITY)) for key in ("cpu", "memory")}
+    return _mapping(
+        "What is there without us: references to it are no fault.",
+        {
+            **names,
+            "storage_classes": _names("Storage classes, with the access modes that each serves.", modes),
+            "largest_node": _optional(_mapping("What the largest node has to give to pods.", amounts)),
         },
     )
 
@@ -244,6 +270,9 @@ def _roles() -> Schema:
             "secret": _is("string", "The name of the Secret that holds an environment's secrets."),
             "values": _names("Values, by the name that ${role:<name>} has.", value),
             "images": _names("The images that have the release's tag, by application.", _mapping("An image.", image, "chart", "path")),
+            "needs": _names(
+                "The API that an image asks of the CRDs, by the image's role.", _names("By the tag's beginning.", _is("string", "An API."))
+            ),
             "derived": _names("Variables made of others and of ${role:<name>}.", {"type": ["string", "null"]}),
             "checks": _names("What the value of a secret must be.", {"enum": list(environment.CHECKS)}),
             "databases": _may("array", "Workloads whose volumes only their own major version can read.", items=workload),

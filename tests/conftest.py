@@ -20,6 +20,11 @@ settings.register_profile("unit", deadline=None, max_examples=60, suppress_healt
 settings.load_profile("unit")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The one option of ours."""
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden anew")
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""

@@ -24,11 +24,13 @@ _TOKEN = re.compile(r"zq([0-9]{4})qz")
 @dataclass
 class Reach:
     """What is known of a chart's leaves. alive: those that change the render; dead: those that do not; fields: for
-    `Kind/name` and a field's pointer (`pointer.named`), the leaves whose text stands in it."""
+    `Kind/name` and a field's pointer (`pointer.named`), the leaves whose text stands in it; unstable: the objects, by
+    `Kind/name`, that differ from one render to the next."""
 
     alive: set[Keys] = field(default_factory=set)
     dead: set[Keys] = field(default_factory=set)
     fields: dict[tuple[str, str], set[Keys]] = field(default_factory=dict)
+    unstable: set[str] = field(default_factory=set)
 
 
 def leaves(values: Json) -> list[Keys]:
@@ -45,7 +47,9 @@ def reach(values: Json, render: Render, asked: Iterable[Keys]) -> Reach:
     found = Reach()
     texts = [keys for keys in leaves(values) if isinstance(_at(values, keys), str | int | float) and not isinstance(_at(values, keys), bool)]
     tokens = {keys: f"zq{number:04d}qz" for number, keys in enumerate(texts)}
-    base, again, text = render([values, values, _with(values, tokens)])
+    wanted = list(dict.fromkeys(keys for keys in asked if keys))
+    silent = [keys for keys in wanted if not any(leaf[: len(keys)] == keys for leaf in tokens)]  # a switch has no token: alone, but in the first run
+    base, again, text, *others = render([values, values, _with(values, tokens), *(_perturbed(values, keys) for keys in silent)])
     if base is None or again is None:
         raise InputError("the chart does not render with these values")
     if not _parses(text):
@@ -54,14 +58,19 @@ def reach(values: Json, render: Render, asked: Iterable[Keys]) -> Reach:
         text = render([_with(values, {keys: token for keys, token in tokens.items() if keys not in broken})])[0]
     if text is not None and _parses(text):
         _surface(values, text, tokens, found)
-    wanted = list(dict.fromkeys(keys for keys in asked if keys))
     open_ = [keys for keys in wanted if not any(leaf[: len(keys)] == keys for leaf in found.alive)]
     found.alive |= {keys for keys in wanted if keys not in open_}
     stable = _documents(base) & _documents(again)  # a random value is no effect
     random = (_documents(base) | _documents(again)) - stable
-    for keys, changed in zip(open_, render([_perturbed(values, keys) for keys in open_]) if open_ else [], strict=True):
+    found.unstable = {_label(item) for text in random for item in load_manifests(text)}
+    left = [keys for keys in open_ if keys not in silent]
+    renders = dict(zip(silent, others, strict=True)) | dict(
+        zip(left, render([_perturbed(values, keys) for keys in left]) if left else [], strict=True)
+    )
+    for keys in open_:
+        changed = renders[keys]
         now = _documents(changed) if changed is not None else frozenset()
-        same = now == stable if not random else stable <= now and len(now) == len(_documents(base))
+        same = changed is not None and (now == stable if not random else stable <= now and len(now) == len(_documents(base)))
         (found.dead if same else found.alive).add(keys)
     return found
 
@@ -83,7 +92,7 @@ def _surface(values: Json, text: str, tokens: dict[Keys, str], found: Reach) -> 
     encoded = {form: keys for keys, token in tokens.items() for form in base64_forms(token.encode())}
     for item in load_manifests(text):
         original = map_strings(item, lambda text: _TOKEN.sub(lambda match: str(_at(values, by_number[int(match[1])])), text))
-        label = f"{original.get('kind')}/{(original.get('metadata') or {}).get('name')}"
+        label = _label(original)
         for keys, value in walk(item):
             words = list(value) if isinstance(value, dict) else [value] if isinstance(value, str) else []
             for word in words:
@@ -93,6 +102,10 @@ def _surface(values: Json, text: str, tokens: dict[Keys, str], found: Reach) -> 
                 if reached:
                     found.fields.setdefault((label, named(original, keys)), set()).update(reached)
                     found.alive |= reached
+
+
+def _label(item: dict[str, Any]) -> str:
+    return f"{item.get('kind')}/{(item.get('metadata') or {}).get('name')}"
 
 
 def _breaking(values: Json, render: Render, group: list[Keys], tokens: dict[Keys, str]) -> set[Keys]:

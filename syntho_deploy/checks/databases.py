@@ -1,0 +1,122 @@
+"""Postgres and Redis: two databases, in the chart or outside, and not half of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from syntho_deploy.checks.context import Context, Finding, Pod, amount, of_object
+from syntho_deploy.checks.references import claims
+
+SMALLEST_VOLUME = 1024.0**3
+
+
+def _applications(context: Context, service: str) -> list[str]:
+    """The applications that have a database, or a Redis: `<service>.<application>.host` is a role."""
+    names = [name.split(".") for name in context.roles.values]
+    return [parts[1] for parts in names if len(parts) == 3 and parts[0] == service and parts[2] == "host"]
+
+
+def _service(context: Context, host: Any) -> str:
+    """The name of the Service in the environment's namespace that a host may be, by DNS; "" for a host elsewhere."""
+    first, dot, rest = str(host).partition(".")
+    namespace = context.environment.target.namespace
+    return first if not dot or rest in (namespace, f"{namespace}.svc", f"{namespace}.svc.cluster.local") else ""
+
+
+def _running(context: Context, service: str) -> list[Pod]:
+    """The pods behind a Service that the charts bring, those of a workload with 0 replicas left out."""
+    items = [item for item in context.kind("Service") if item["metadata"]["name"] == service]
+    pods = [pod for item in items for pod in context.selected(item["spec"].get("selector")) if item["spec"].get("selector")]
+    return [pod for pod in pods if (pod.item.get("spec") or {}).get("replicas", 1) != 0]
+
+
+def _nowhere(context: Context, host: Any) -> bool:
+    service = _service(context, host)
+    return bool(service) and service not in context.present("services") and not _running(context, service)
+
+
+def same_database(context: Context) -> Iterator[Finding]:
+    """Two applications with one database: the tables of one overwrite or confuse the other's. Nothing in the charts stops it."""
+    seen: dict[tuple[str, ...], str] = {}
+    for application in _applications(context, "database"):
+        parts = ("host", "port", "name")
+        place = tuple(str(context.value(f"database.{application}.{part}")) for part in parts)
+        role = context.role(f"database.{application}.name")
+        if place in seen and role:
+            what = f"{application} has the database of {seen[place]}: {place[2]} at {place[0]}:{place[1]}"
+            yield context.of_value(role, what, "component postgres/external with two names: core_db and backend_db")
+        seen[place] = application
+
+
+def unused_database(context: Context) -> Iterator[Finding]:
+    """A database outside, and the chart's own still on: it runs, takes a volume, and nothing asks it."""
+    for application in _applications(context, "database"):
+        enabled, host = context.role(f"database.{application}.enabled"), context.role(f"database.{application}.host")
+        if enabled and enabled.value is True and host and host.value != host.default and not _service_of_default(context, host.default, host.value):
+            what = f"the database of {application} is at {host.value}, and the chart's own is on"
+            yield context.of_value(enabled, what, f"component postgres/external or postgres/external-{application}")
+
+
+def _service_of_default(context: Context, default: Any, host: Any) -> bool:
+    return _service(context, host) == str(default)
+
+
+def missing_database(context: Context) -> Iterator[Finding]:
+    """A database that is nowhere: the chart's own is off, and the host still that of its Service. The guide's host for the core,
+    `backend`, is the Service of an application."""
+    for application in _applications(context, "database"):
+        host = context.role(f"database.{application}.host")
+        if host and _nowhere(context, host.value):
+            what = f"nothing runs behind the database host {host.value} of {application}"
+            yield context.of_value(host, what, "component postgres/in-chart, or postgres/external with postgres_host")
+
+
+def unused_redis(context: Context) -> Iterator[Finding]:
+    """A Redis outside, and the chart's own running: it has no switch, so that it must be deleted."""
+    roles = [role for name in _applications(context, "redis") if (role := context.role(f"redis.{name}.host"))]
+    own = {str(role.default) for role in roles}
+    used = {_service(context, role.value) for role in roles}
+    for service in sorted(own - used):
+        for pod in _running(context, service):
+            yield of_object(pod.item, ("spec", "replicas"), "this Redis runs, and no application has its host", "component redis/external")
+
+
+def missing_redis(context: Context) -> Iterator[Finding]:
+    """A Redis that is nowhere: the chart's own is scaled to 0 or deleted, and the host still that of its Service, which stays."""
+    for application in _applications(context, "redis"):
+        host = context.role(f"redis.{application}.host")
+        if host and _nowhere(context, host.value):
+            what = f"nothing runs behind the Redis host {host.value} of {application}"
+            yield context.of_value(host, what, "component redis/in-chart, or redis/external with redis_host")
+
+
+def same_redis_database(context: Context) -> Iterator[Finding]:
+    """Two applications with one numbered database of one Redis: the keys of one are in the way of the other's."""
+    seen: dict[tuple[str, ...], str] = {}
+    for application in _applications(context, "redis"):
+        place = tuple(str(context.value(f"redis.{application}.{part}")) for part in ("host", "port", "db"))
+        role = context.role(f"redis.{application}.db")
+        if place in seen and role:
+            what = f"{application} has the Redis database of {seen[place]}: {place[2]} at {place[0]}:{place[1]}"
+            yield context.of_value(role, what, "component redis/databases with two numbers")
+        seen[place] = application
+
+
+def replicated_redis(context: Context) -> Iterator[Finding]:
+    """More than one pod of the chart's Redis: the second is told to follow redis-ss-0.redis-ss.redis, a name that does not exist, and the
+    Service leads to both."""
+    roles = [role for name in _applications(context, "redis") if (role := context.role(f"redis.{name}.host"))]
+    for service in sorted({_service(context, role.value) for role in roles} - {""}):
+        for pod in _running(context, service):
+            if pod.many:
+                yield of_object(pod.item, ("spec", "replicas"), "more than one Redis, which do not know each other", "component redis/in-chart")
+
+
+def tiny_volume(context: Context) -> Iterator[Finding]:
+    """A volume below 1Gi: the charts fix 100Mi for each database. A volume grows only where its class allows it."""
+    for item, keys, spec in claims(context):
+        size = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+        found = amount(size)
+        if found is not None and found < SMALLEST_VOLUME:
+            yield of_object(item, (*keys, "resources", "requests", "storage"), f"a volume of {size}", "component volume-sizes")

@@ -1,0 +1,155 @@
+"""Ray: the cluster's groups, the operator that serves it, its shared volume, and the address by which it is found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from syntho_deploy.checks.context import Context, Finding, Item, amount, at, of_object
+from syntho_deploy.checks.schema import served
+from syntho_deploy.documents import Keys, load, walk
+
+HEAD_MEMORY = 2e9
+UNBOUNDED = 1000
+RAY = ("RayCluster",)
+
+
+@cache
+def block_classes() -> frozenset[str]:
+    """Classes of block storage that clouds and distributions come with, which no two nodes can mount at once."""
+    return frozenset(load(Path(__file__).parent / "block_classes.yaml").data)
+
+
+def small_head(context: Context) -> Iterator[Finding]:
+    """A Ray head with less than 2G of memory: below that it is killed while it starts."""
+    for item in context.kind(*RAY):
+        keys: Keys = ("spec", "headGroupSpec", "template", "spec", "containers", 0, "resources")
+        found = at(item, keys) or {}
+        for part in ("limits", "requests"):
+            size = (found.get(part) or {}).get("memory")
+            value = amount(size) if size is not None else None
+            if value is not None and value < HEAD_MEMORY:
+                yield of_object(
+                    item, (*keys, part, "memory"), f"{size} of memory for Ray's head, which needs 2G", "component ray/head-only: head_memory"
+                )
+                break
+
+
+def min_above_max(context: Context) -> Iterator[Finding]:
+    """Fewer pods at most than at least, or a number outside both bounds, in a group of Ray's workers or an autoscaler."""
+    for item in context.objects.values():
+        for keys, group in walk(item.get("spec")):
+            if not isinstance(group, dict) or "maxReplicas" not in group:
+                continue
+            least, most, now = group.get("minReplicas"), group["maxReplicas"], group.get("replicas")
+            if not isinstance(most, int):
+                continue
+            if isinstance(least, int) and least > most:
+                yield of_object(item, ("spec", *keys, "minReplicas"), f"at least {least} and at most {most}", "raise maxReplicas")
+            elif isinstance(now, int) and now > most:
+                yield of_object(item, ("spec", *keys, "replicas"), f"{now} of at most {most}", "raise maxReplicas")
+
+
+def _autoscaling(item: Item) -> bool:
+    return item["spec"].get("enableInTreeAutoscaling") is True
+
+
+def autoscaler_with_forced_upgrade(context: Context) -> Iterator[Finding]:
+    """Ray's autoscaler with an operator that is started with -forced-cluster-upgrade, as the chart does: it finds the head with its sidecar to
+    differ from the RayCluster, and deletes it over and over (ray-project/kuberay#1317)."""
+    forced = [
+        (pod.item, (*keys, part, index))
+        for pod in context.pods
+        for keys, container in pod.containers(init=False)
+        for part in ("command", "args")
+        for index, word in enumerate(container.get(part) or [])
+        if re.fullmatch(r"--?forced-cluster-upgrade(=.*)?", str(word))
+    ]
+    if any(_autoscaling(item) for item in context.kind(*RAY)):
+        for item, keys in forced:
+            yield of_object(item, keys, "the operator replaces the head that Ray's autoscaler changes, without end", "component ray/autoscaling")
+
+
+def unbounded_autoscaling(context: Context) -> Iterator[Finding]:
+    """Ray's autoscaler with a group that has no bound: the chart's default for the large pool is 2147483647 workers."""
+    for item in context.kind(*RAY):
+        for index, group in enumerate(item["spec"].get("workerGroupSpecs") or [] if _autoscaling(item) else []):
+            if isinstance(group.get("maxReplicas"), int) and group["maxReplicas"] >= UNBOUNDED:
+                keys = ("spec", "workerGroupSpecs", index, "maxReplicas")
+                yield of_object(item, keys, f"the autoscaler may start {group['maxReplicas']} workers", "component ray/autoscaling, which says 3")
+
+
+def operator_newer_than_crds(context: Context) -> Iterator[Finding]:
+    """An operator that asks for a version of the API that the CRDs of the chart do not serve: it does not start. Those of 98ec265 and
+    before serve v1alpha1 only, and `latest` is an operator of today."""
+    crds = served(context.compiled)
+    groups = {api.partition("/")[0] for api in crds}
+    for name, needs in context.roles.needs.items():
+        role = context.role(name)
+        tag = str(role.value.get("tag", "")).partition("@")[0] if role and isinstance(role.value, dict) else ""
+        for start, api in needs.items():
+            if role and (tag == start or tag.startswith(f"{start}.")) and api.partition("/")[0] in groups and api not in crds:
+                what = f"an operator {tag} needs the CRDs to serve {api}; they serve {', '.join(sorted(crds))}"
+                yield context.of_value(role, what, "component images with an operator_tag of the release that the CRDs are of")
+
+
+def ray_address_elsewhere(context: Context) -> Iterator[Finding]:
+    """An address of Ray that is not this environment's head, or more than a host. The head's Service is named after the RayCluster; the
+    chart's default has the namespace syntho in it, the guide's ray-cluster-ray-head exists at no version, and the backend makes a URL of
+    what must be a bare host."""
+    role, head = context.role("ray.address"), context.variable("ray.head")
+    if not role or not isinstance(head, str):
+        return
+    parts = head.split(".")
+    if role.value not in {".".join(parts[:length]) for length in (1, 2, 3, len(parts))}:
+        yield context.of_value(role, f"Ray's address is {role.value}, and its head {head}", "component ray/address")
+
+
+def rwo_shared_volume(context: Context) -> Iterator[Finding]:
+    """A volume of several pods whose claim, or class, is for one node at a time: the pods on other nodes stay Pending. Ray's head and all of
+    its workers share one. Which modes a class serves is said in the environment (`cluster.present.storage_classes`); the usual classes of
+    block storage are known."""
+    modes = context.storage_classes
+    for item in context.kind("PersistentVolumeClaim"):
+        name, spec = item["metadata"]["name"], item["spec"]
+        users = [pod for pod in context.pods if name in _claims_of(pod.spec)]
+        if not users or not (any(pod.many for pod in users) or len({(pod.of, pod.keys) for pod in users}) > 1 or _shared(spec)):
+            continue
+        todo = "component storage-class with a storage_class_rwx that serves ReadWriteMany"
+        storage = spec.get("storageClassName")
+        if not _shared(spec):
+            listed = ", ".join(spec.get("accessModes") or [])
+            yield of_object(item, ("spec", "accessModes"), f"several pods mount this volume, which is {listed}", "set it to ReadWriteMany")
+        elif ("ReadWriteMany" not in modes[storage]) if modes.get(storage) else storage in block_classes():
+            yield of_object(item, ("spec", "storageClassName"), f"the class {storage} serves one node at a time, and the volume is shared", todo)
+
+
+def _claims_of(spec: Item) -> set[Any]:
+    return {(volume.get("persistentVolumeClaim") or {}).get("claimName") for volume in spec.get("volumes") or []}
+
+
+def _shared(spec: Item) -> bool:
+    return any(mode in ("ReadWriteMany", "ReadOnlyMany") for mode in spec.get("accessModes") or [])
+
+
+def exposed_dashboard(context: Context) -> Iterator[Finding]:
+    """Ray's head behind a Service that is reached from outside: its dashboard and its client port take code from anyone. The chart has one
+    value for the type of this Service and of the operator's."""
+    for item in context.kind(*RAY):
+        kind = at(item, ("spec", "headGroupSpec", "serviceType"))
+        if kind not in (None, "ClusterIP"):
+            yield of_object(item, ("spec", "headGroupSpec", "serviceType"), f"Ray's head is reached from outside ({kind})", "leave it ClusterIP")
+
+
+def mode_as_owner(context: Context) -> Iterator[Finding]:
+    """`chown` with what looks like a mode: 777 is a user there. The chart's init container for the head has it so, and Syntho's own
+    command line writes chmod instead."""
+    for pod in context.pods:
+        for keys, container in pod.containers():
+            words = [str(word) for word in [*(container.get("command") or []), *(container.get("args") or [])]]
+            if words and words[0].rpartition("/")[2] == "chown" and any(re.fullmatch(r"[0-7]{3,4}", word) for word in words[1:]):
+                what = f"{' '.join(words)} makes a user the owner, and gives no right"
+                yield of_object(pod.item, (*keys, "command"), what, "write chmod instead")

@@ -1,0 +1,534 @@
+"""Each rule finds what it forbids, in an environment that breaks nothing else, and nothing where nothing is broken."""
+
+from __future__ import annotations
+
+import base64
+import random
+import shutil
+from typing import Any
+
+import pytest
+
+from syntho_deploy.checks.rules import rules
+from syntho_deploy.helm import Helm
+from syntho_deploy.vendor import load_pin, vendor
+from tests.checks.conftest import SECRETS, Operations, Site
+
+CORE = "/spec/template/spec/containers/[name=core]"
+NO_CORE_KEY: dict[str, Any] = {"drop": ["keys"], "secrets": {"core.secret_key": None}}
+HEAD = "/spec/headGroupSpec/template/spec/containers/[name=ray-head]"
+
+
+def replace(path: str, value: Any) -> Operations:
+    return [{"op": "replace", "path": path, "value": value}]
+
+
+def add(path: str, value: Any) -> Operations:
+    return [{"op": "add", "path": path, "value": value}]
+
+
+def removed(path: str) -> Operations:
+    return [{"op": "remove", "path": path}]
+
+
+BACKEND_KEY = add("/backend/secretKey", "${secret:backend.secret_key}")
+
+
+def config_map(name: str = "extra", **data: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+@pytest.mark.parametrize("base", ["outside", "inside"])
+def test_a_sound_environment_has_no_error_and_no_warning(site: Site, base: str) -> None:
+    quiet = {"missing-probe"} if base == "inside" else set()  # the charts give their databases none
+    assert {(one.rule, one.object, one.what) for one in site.lint(base) if one.severity != "note" and one.rule not in quiet} == set()
+
+
+def test_every_rule_has_a_test_of_its_name() -> None:
+    assert [name for name in rules() if f"test_{name.replace('-', '_')}" not in globals()] == []
+
+
+# images
+
+
+def test_floating_tag(site: Site) -> None:
+    (found,) = site.only("floating-tag", patch={"Deployment/core": replace(f"{CORE}/image", "mirror.example.com/syntho/core")})
+    assert (found.object, found.path, found.severity) == ("Deployment/core", f"{CORE}/image", "error")
+    assert "overlays/it/syntho-ui.manifests.yaml:1:" in found.origins[0]
+    for image in ("a/b:latest", "a/b:latest-cpu", "localhost:5000/b", "a/b:nightly"):
+        assert site.lint(patch={"Deployment/core": replace(f"{CORE}/image", image)})[0].rule == "floating-tag"
+
+
+def test_prerelease_tag(site: Site) -> None:
+    site.only("prerelease-tag", patch={"Deployment/core": replace(f"{CORE}/image", "mirror.example.com/syntho/core:7.2-rc2")})
+
+
+def test_missing_digest(site: Site) -> None:
+    found = site.only("missing-digest", environment={"policy": {"digests": True}})
+    assert {one.object for one in found} == {"Deployment/frontend", "Deployment/kuberay-operator", "RayCluster/ray-cluster"}  # busybox, operator
+
+
+def test_foreign_registry(site: Site) -> None:
+    assert "foreign-registry" not in {one.rule for one in site.lint(environment={"policy": {"registries": ["mirror.example.com"]}})}
+    found = site.only(
+        "foreign-registry",
+        environment={"policy": {"registries": ["mirror.example.com/syntho/"]}},
+        patch={"Deployment/core": replace(f"{CORE}/image", "mirror.example.com/synthox/core:1")},
+    )
+    assert [one.object for one in found] == ["Deployment/core"]
+
+
+def test_missing_pull_secret(site: Site) -> None:
+    (found,) = site.only("missing-pull-secret", patch={"Deployment/core": removed("/spec/template/spec/imagePullSecrets")})
+    assert found.todo == "component pull-secret"
+
+
+def test_mixed_releases(site: Site) -> None:
+    (found,) = site.only("mixed-releases", ray=replace("/image/tag", "1.9.6-cpu"))
+    assert (found.object, found.path) == ("ray", "/image")
+    assert "backend 1.9.7, core 1.9.7, frontend 1.9.7, ray 1.9.6" in found.what
+
+
+def test_unpinned_pull_policy(site: Site) -> None:
+    image = "mirror.example.com/syntho/core:1.9.7"
+    without = {"Deployment/core": replace(f"{CORE}/imagePullPolicy", "IfNotPresent")}
+    assert "Deployment/core" not in {one.object for one in site.lint(patch=without) if one.rule == "unpinned-pull-policy"}
+    assert "Deployment/core" in {one.object for one in site.lint() if one.rule == "unpinned-pull-policy"}
+    tagged = {"Deployment/core": replace(f"{CORE}/image", image)}
+    assert "Deployment/core" not in {one.object for one in site.lint(patch=tagged) if one.rule == "unpinned-pull-policy"}
+
+
+# references
+
+
+def test_missing_secret(site: Site) -> None:
+    (found,) = site.only("missing-secret", patch={"Deployment/core": add(f"{CORE}/envFrom", [{"secretRef": {"name": "nope"}}])})
+    assert found.what == "there is no Secret nope"
+    key = {"name": "X", "valueFrom": {"secretKeyRef": {"name": "syntho-ui-secrets", "key": "nope"}}}
+    (found,) = site.only("missing-secret", patch={"Deployment/core": add(f"{CORE}/env/-", key)})
+    assert "has no key nope" in found.what
+    optional = [{"secretRef": {"name": "nope", "optional": True}}]
+    assert "missing-secret" not in {one.rule for one in site.lint(patch={"Deployment/core": add(f"{CORE}/envFrom", optional)})}
+
+
+def test_missing_config_map(site: Site) -> None:
+    reference = {"Deployment/core": add(f"{CORE}/envFrom", [{"configMapRef": {"name": "extra"}}])}
+    site.only("missing-config-map", patch=reference)
+    assert "missing-config-map" not in {one.rule for one in site.lint(patch=reference, objects=[config_map(a="b")])}
+    assert "missing-config-map" not in {one.rule for one in site.lint(patch=reference, present={"config_maps": ["extra"]})}
+
+
+def test_missing_service(site: Site) -> None:
+    rule = {"http": {"paths": [{"path": "/x", "pathType": "Prefix", "backend": {"service": {"name": "nope", "port": {"number": 80}}}}]}}
+    (found,) = site.only("missing-service", patch={"Ingress/frontend-ingress": add("/spec/rules/-", rule)})
+    assert found.what == "there is no Service nope"
+
+
+def test_missing_port(site: Site) -> None:
+    (found,) = site.only(
+        "missing-port",
+        patch={"Ingress/frontend-ingress": replace("/spec/rules/[host=${host}]/http/paths/[path=~1api~1*]/backend/service/port/number", 8000)},
+    )
+    assert found.what == "the Service backend has no port 8000, only 80"
+
+
+def test_unserved_port(site: Site) -> None:
+    service = site.only("unserved-port", patch={"Service/core-service": replace("/spec/ports/[name=core-port]/targetPort", 9999)})
+    probe = site.only("unserved-port", patch={"Deployment/core": replace(f"{CORE}/readinessProbe/httpGet/port", 9999)})
+    assert ["port 9999" in one.what for one in [*service, *probe]] == [True, True]
+
+
+def test_missing_account(site: Site) -> None:
+    site.only("missing-account", patch={"Deployment/core": add("/spec/template/spec/serviceAccountName", "nope")})
+    site.only("missing-account", patch={"ServiceAccount/kuberay-operator": []})
+
+
+def test_missing_claim(site: Site) -> None:
+    volume = {"name": "more", "persistentVolumeClaim": {"claimName": "nope"}}
+    site.only("missing-claim", patch={"Deployment/core": replace("/spec/template/spec/volumes", [volume])})
+
+
+def test_unknown_storage_class(site: Site) -> None:
+    site.only("unknown-storage-class", present={"storage_classes": {"disk": []}})
+    default = site.lint(vars={"storage_class_rwx": "default"}, present={"storage_classes": {}})
+    assert "unknown-storage-class" in {one.rule for one in default}  # where no class is named, only this one is doubted
+    assert "unknown-storage-class" not in {one.rule for one in site.lint(present={"storage_classes": {}})}
+
+
+def test_unknown_class(site: Site) -> None:
+    site.only("unknown-class", present={"ingress_classes": ["traefik"]})
+    assert "unknown-class" not in {one.rule for one in site.lint(present={"ingress_classes": []})}
+
+
+def test_selector_without_pods(site: Site) -> None:
+    site.only("selector-without-pods", patch={"Service/core-service": replace("/spec/selector", {"app": "nope"})})
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "p"},
+        "spec": {"podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["nope"]}]}},
+    }
+    site.only("selector-without-pods", objects=[policy])
+
+
+def test_hard_coded_namespace(site: Site) -> None:
+    site.only("hard-coded-namespace", objects=[config_map(url="http://x.elsewhere.svc.cluster.local/")])
+    site.only("hard-coded-namespace", objects=[{**config_map(a="b"), "metadata": {"name": "x", "namespace": "elsewhere"}}])
+    meant = site.lint(objects=[config_map(url="x.data.svc")], vars={"data_host": "x.data.svc"})
+    assert "hard-coded-namespace" not in {one.rule for one in meant}
+
+
+# ingress
+
+
+def test_tls_without_secret(site: Site) -> None:
+    (found,) = site.only("tls-without-secret", present={"secrets": []})
+    assert "nothing provides the TLS Secret site-tls" in found.what
+    issued = add("/metadata/annotations/cert-manager.io~1issuer", "ca")
+    assert "tls-without-secret" not in {one.rule for one in site.lint(present={"secrets": []}, patch={"Ingress/frontend-ingress": issued})}
+    site.only("tls-without-secret", patch={"Ingress/frontend-ingress": replace("/spec/tls", [{"hosts": ["syntho.example.com"]}])})
+
+
+def test_host_without_tls(site: Site) -> None:
+    other = {"host": "b.example.com", "http": {"paths": []}}
+    site.only("host-without-tls", patch={"Ingress/frontend-ingress": add("/spec/rules/-", other)})
+
+
+def test_host_differs_from_url(site: Site) -> None:
+    (found,) = site.only("host-differs-from-url", ui=replace("/frontend_url", "other.example.com"))
+    assert (found.object, found.path) == ("syntho-ui", "/frontend_url")
+
+
+def test_http_with_tls(site: Site) -> None:
+    site.only("http-with-tls", ui=replace("/frontend_protocol", "http"))
+
+
+def test_https_without_tls(site: Site) -> None:
+    site.only("https-without-tls", patch={"Ingress/frontend-ingress": removed("/spec/tls")})
+
+
+def test_http_site(site: Site) -> None:
+    site.only("http-site", add=["ingress/nginx"], drop=["ingress/tls-secret"])
+
+
+def test_regex_path(site: Site) -> None:
+    site.only("regex-path", vars={"ingress_class": "traefik"}, present={"ingress_classes": ["traefik"]})
+    site.only("regex-path", patch={"Ingress/frontend-ingress": removed("/metadata/annotations/nginx.ingress.kubernetes.io~1use-regex")})
+
+
+# databases
+
+
+def test_same_database(site: Site) -> None:
+    (found,) = site.only("same-database", vars={"backend_db": "c"})
+    assert "c at pg.example.com:5432" in found.what
+
+
+def test_unused_database(site: Site) -> None:
+    site.only("unused-database", base="inside", ui=replace("/core/db/host", "pg.example.com"))
+
+
+def test_missing_database(site: Site) -> None:
+    site.only("missing-database", vars={"postgres_host": "postgres"})
+    assert "missing-database" not in {one.rule for one in site.lint(vars={"postgres_host": "pg"}, present={"services": ["pg"]})}
+
+
+def test_unused_redis(site: Site) -> None:
+    both = [*replace("/core/redis/host", "r.example.com"), *replace("/backend/redis/host", "r.example.com")]
+    (found,) = site.only("unused-redis", base="inside", ui=both)
+    assert found.object == "StatefulSet/redis"
+
+
+def test_missing_redis(site: Site) -> None:
+    found = site.only("missing-redis", base="inside", patch={"StatefulSet/redis": replace("/spec/replicas", 0)})
+    assert {one.path for one in found} == {"/core/redis/host", "/backend/redis/host"}
+
+
+def test_same_redis_database(site: Site) -> None:
+    site.only("same-redis-database", ui=replace("/core/redis/db", 0))
+
+
+def test_replicated_redis(site: Site) -> None:
+    site.only("replicated-redis", base="inside", patch={"StatefulSet/redis": replace("/spec/replicas", 2)})
+
+
+def test_tiny_volume(site: Site) -> None:
+    site.only("tiny-volume", vars={"ray_volume_size": "1000Mi"})
+
+
+# ray
+
+
+def test_small_head(site: Site) -> None:
+    (found,) = site.only("small-head", patch={"RayCluster/ray-cluster": replace(f"{HEAD}/resources/limits/memory", "1900M")})
+    assert found.path == f"{HEAD}/resources/limits/memory"
+
+
+def test_min_above_max(site: Site) -> None:
+    group = "/spec/workerGroupSpecs/[groupName=workergroup]"
+    site.only("min-above-max", patch={"RayCluster/ray-cluster": replace(f"{group}/maxReplicas", 0)})
+    site.only("min-above-max", patch={"RayCluster/ray-cluster": [*replace(f"{group}/replicas", 5), *replace(f"{group}/maxReplicas", 4)]})
+
+
+def test_autoscaler_with_forced_upgrade(site: Site) -> None:
+    on = [*add("/head/enableInTreeAutoscaling", True), *add("/worker/maxReplicas", 3)]
+    site.only("autoscaler-with-forced-upgrade", ray=on)
+    assert "autoscaler-with-forced-upgrade" not in {one.rule for one in site.lint(add=["ray/autoscaling"])}
+
+
+def test_unbounded_autoscaling(site: Site) -> None:
+    group = "/spec/workerGroupSpecs/[groupName=workergroup]/maxReplicas"
+    unbound = {"RayCluster/ray-cluster": replace(group, 2147483647)}
+    assert "unbounded-autoscaling" not in {one.rule for one in site.lint(patch=unbound)}
+    site.only("unbounded-autoscaling", add=["ray/autoscaling"], patch=unbound)
+
+
+def test_operator_newer_than_crds(site: Site) -> None:
+    (found,) = site.only("operator-newer-than-crds", vars={"operator_tag": "1.4.0"})
+    assert "an operator 1.4.0 needs the CRDs to serve ray.io/v1; they serve ray.io/v1alpha1" in found.what
+
+
+def test_ray_address_elsewhere(site: Site) -> None:
+    for address in ("ray-cluster-ray-head", "ray://ray-cluster-head-svc:10001"):
+        (found,) = site.only("ray-address-elsewhere", ui=replace("/core/ray_address", address))
+        assert "ray-cluster-head-svc.apps.svc.cluster.local" in found.what
+    assert "ray-address-elsewhere" not in {one.rule for one in site.lint(ui=replace("/core/ray_address", "ray-cluster-head-svc.apps"))}
+
+
+def test_rwo_shared_volume(site: Site) -> None:
+    site.only("rwo-shared-volume", vars={"storage_class_rwx": "disk"})
+    site.only("rwo-shared-volume", patch={"PersistentVolumeClaim/ray-workflows-claim": replace("/spec/accessModes", ["ReadWriteOnce"])})
+    site.only("rwo-shared-volume", vars={"storage_class_rwx": "gp3"}, present={"storage_classes": {}})
+
+
+def test_exposed_dashboard(site: Site) -> None:
+    site.only("exposed-dashboard", ray=replace("/service/type", "LoadBalancer"))
+
+
+def test_mode_as_owner(site: Site) -> None:
+    site.only("mode-as-owner", ray=replace("/head/init_container_enabled", True), patch={"RayCluster/ray-cluster": [
+        *replace("/spec/headGroupSpec/template/spec/initContainers/[name=init]/image", "mirror.example.com/syntho/busybox:1.28"),
+    ]})  # fmt: skip
+
+
+# secrets
+
+
+def test_public_credential(site: Site) -> None:
+    (found,) = site.only("public-credential", **NO_CORE_KEY, ui=BACKEND_KEY)
+    assert (found.object, found.path) == ("syntho-ui", "/core/secret_key")
+    assert found.origins == ("syntho-ui:/core/secret_key (chart default)",)
+
+
+def test_literal_secret(site: Site) -> None:
+    (found,) = site.only("literal-secret", **NO_CORE_KEY, ui=[*BACKEND_KEY, *replace("/core/secret_key", "dGhpcyBpcyB3cml0dGVuIGRvd24=")])
+    assert (found.object, found.path) == ("syntho-ui", "/core/secret_key")
+    assert "dGhpcy" not in found.what
+    for patch in ({"name": "API_PASSWORD", "value": "hunter2"}, {"name": "URL", "value": "postgres://u:hunter2@h/d"}):
+        (found,) = site.only("literal-secret", patch={"Deployment/core": add(f"{CORE}/env/-", patch)})
+        assert "hunter2" not in str(found)
+    site.only("literal-secret", objects=[config_map(key="-----BEGIN RSA PRIVATE KEY-----\nMII\n")])
+    for name in ("smtp_password", "api_token", "license"):
+        (found,) = site.only("literal-secret", vars={name: "hunter2"})
+        assert (found.object, found.path) == ("it.yaml", f"/vars/{name}")
+    harmless = ({"name": "PASSWORD_FILE", "value": "/run/x"}, {"name": "USE_TOKEN", "value": "true"}, {"name": "TOKEN", "value": "$(OTHER)"})
+    for entry in harmless:
+        assert "literal-secret" not in {one.rule for one in site.lint(patch={"Deployment/core": add(f"{CORE}/env/-", entry)})}
+
+
+def test_altered_secret(site: Site) -> None:
+    of_ray = replace("/SynthoLicense", "${secret:license}")
+    found = site.lint(ui=replace("/SynthoLicense", "abc #def"), drop=["license"], ray=of_ray)
+    assert {one.rule for one in found} >= {"altered-secret", "literal-secret"}
+    assert [one.path for one in found if one.rule == "altered-secret"] == ["/SynthoLicense"]
+    found = site.lint(ui=replace("/SynthoLicense", "abcdef"), drop=["license"], ray=of_ray)
+    assert "altered-secret" not in {one.rule for one in found}
+
+
+def test_shared_secret_value(site: Site) -> None:
+    site.only("shared-secret-value", secrets={name: {"env": "ONE"} for name in ("core.db.password", "backend.db.password")})
+
+
+# objects
+
+
+def test_duplicate_variable(site: Site) -> None:
+    site.only("duplicate-variable", ui=add("/core/env", {"PORT": "8080"}))
+
+
+def test_duplicate_key(site: Site) -> None:
+    (found,) = site.only("duplicate-key", ray=add("/head/rayStartParams/storage", "/elsewhere"))
+    assert (found.object, found.path) == ("RayCluster/ray-cluster", "/spec/headGroupSpec/rayStartParams/storage")
+    assert "of which the last one counts" in found.what
+
+
+def test_null_in_custom_resource(site: Site) -> None:
+    assert "null-in-custom-resource" in {one.rule for one in site.lint()}
+    head_only = {"add": ["ray/head-only"], "drop": ["ray/two-pools"], "vars": {"head_cpu": "1", "head_memory": "2G"}}
+    empty = {"RayCluster/ray-cluster": replace("/spec/workerGroupSpecs", [])}
+    assert "null-in-custom-resource" in {one.rule for one in site.lint(**head_only)}
+    assert "null-in-custom-resource" not in {one.rule for one in site.lint(**head_only, patch=empty)}
+
+
+def test_large_release(site: Site) -> None:
+    noise = base64.b64encode(random.Random(1).randbytes(700_000)).decode()
+    (found,) = site.only("large-release", objects=[config_map(noise=noise)])
+    assert found.object == "syntho-ui"
+    assert "large-release" not in {one.rule for one in site.lint(objects=[config_map(text="a" * 900_000)])}  # it packs well
+
+
+@pytest.fixture(scope="module")
+def own(site: Site, helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A site with charts of its own, to be changed."""
+    folder = tmp_path_factory.mktemp("own") / "project"
+    shutil.copytree(site.root, folder)
+    return Site(folder, helm, "vendor/own.yaml")
+
+
+def changed_charts(own: Site, files: dict[str, str | None]) -> None:
+    """Vendor the sandbox's charts with files added, or removed."""
+    charts = own.root / "own"
+    shutil.rmtree(charts, ignore_errors=True)
+    shutil.copytree(own.root / "sandbox/charts", charts)
+    for name, content in files.items():
+        path = charts / name
+        path.unlink() if content is None else path.write_text(content)
+    (own.root / "vendor/own.yaml").write_text("source: own\ncharts: {ray: ray, syntho-ui: syntho-ui}\n")
+    vendor(own.root, load_pin(own.root, own.root / "vendor/own.yaml"), update=True)
+    own.checked.clear()
+
+
+def test_unstable_render(own: Site) -> None:
+    changed_charts(own, {})
+    assert "unstable-render" not in {one.rule for one in own.lint()}
+    random_text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: dice}\ndata: {number: {{ randNumeric 9 | quote }}}\n"
+    changed_charts(own, {"syntho-ui/templates/dice.yaml": random_text})
+    (found,) = [one for one in own.lint() if one.severity != "note"]
+    assert (found.rule, found.object) == ("unstable-render", "ConfigMap/dice")
+
+
+def test_hook_pod(site: Site, own: Site) -> None:
+    (found,) = [one for one in site.lint() if one.rule == "hook-pod"]
+    assert "Pod/syntho-ui-test-connection" in found.what
+    changed_charts(own, {"syntho-ui/templates/tests/connection.yaml": None})
+    assert "hook-pod" not in {one.rule for one in own.lint()}
+
+
+def test_missing_requests(site: Site) -> None:
+    site.only("missing-requests", patch={"Deployment/core": removed(f"{CORE}/resources")})
+
+
+def test_missing_probe(site: Site) -> None:
+    site.only("missing-probe", patch={"Deployment/core": removed(f"{CORE}/readinessProbe")})
+
+
+def test_oversized_pod(site: Site) -> None:
+    (found,) = site.only("oversized-pod", present={"largest_node": {"cpu": "12"}})
+    assert found.what == "its containers ask for 16 of cpu, the largest node has 12"
+    site.only("oversized-pod", present={"largest_node": {"memory": "32Gi"}})
+    assert "oversized-pod" not in {one.rule for one in site.lint(present={"largest_node": {"cpu": "16"}})}
+
+
+# schema
+
+
+def test_unknown_field(site: Site) -> None:
+    (found,) = site.only("unknown-field", patch={"Deployment/core": add("/spec/replicaz", 2)})
+    assert (found.path, found.what) == ("/spec/replicaz", "there is no field replicaz in /spec")
+    (found,) = site.only("unknown-field", patch={"RayCluster/ray-cluster": add(f"{HEAD}/imagePull", "x")})
+    assert found.path == f"{HEAD}/imagePull"
+
+
+def test_invalid_field(site: Site) -> None:
+    (found,) = site.only("invalid-field", patch={"Deployment/core": replace("/spec/replicas", "two")})
+    assert found.what == "this is a string, and must be integer"
+    site.only("invalid-field", patch={"RayCluster/ray-cluster": replace("/spec/headGroupSpec/rayStartParams/block", True)})
+    site.only("invalid-field", ui=replace("/core/celery_args", ["-A", "8"]))
+
+
+def test_unknown_version(site: Site) -> None:
+    site.only("unknown-version", cluster={"kubernetes": "1.99"})
+
+
+def test_removed_api(site: Site) -> None:
+    budget = {
+        "apiVersion": "policy/v1beta1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "p"},
+        "spec": {"selector": {"matchLabels": {"app": "core"}}},
+    }
+    (found,) = site.only("removed-api", objects=[budget])
+    assert (found.what, found.todo) == ("Kubernetes 1.31 serves no PodDisruptionBudget in policy/v1beta1", "patch apiVersion to policy/v1")
+
+
+def test_unserved_version(site: Site) -> None:
+    (found,) = site.only("unserved-version", patch={"RayCluster/ray-cluster": replace("/apiVersion", "ray.io/v1")})
+    assert found.what == "the CRD serves ray.io/v1alpha1, not ray.io/v1"
+
+
+# environment
+
+
+def test_dead_operation(site: Site) -> None:
+    (found,) = site.only("dead-operation", base="inside", ui=replace("/podAnnotations", {"a": "b"}))
+    assert (found.object, found.path, found.severity) == ("syntho-ui", "/podAnnotations", "error")
+    shared = [one for one in site.lint() if one.rule == "dead-operation"]
+    assert {one.severity for one in shared} == {"note"}  # a component's: the image of the databases that are outside
+
+
+def test_colliding_object(site: Site) -> None:
+    site.write("other")
+    try:
+        (found,) = site.only("colliding-object")
+        assert "Service/backend" in found.what
+        site.write("other", cluster={"namespace": "elsewhere"})
+        assert "colliding-object" not in {one.rule for one in site.lint()}
+        site.write("other", cluster={"context": "d", "uid": "1"})
+        assert "colliding-object" not in {one.rule for one in site.lint()}
+    finally:
+        (site.root / "envs/other.yaml").unlink()
+
+
+def test_unnamed_pull_secret(site: Site) -> None:
+    more = {**SECRETS, "more": {"server": "b.example.com", "username": "u", "env": "X"}}
+    assert "unnamed-pull-secret" not in {one.rule for one in site.lint()}
+    found = site.lint(secrets=more, patch={"Deployment/core": replace("/spec/template/spec/imagePullSecrets", [{"name": "a"}])})
+    assert "unnamed-pull-secret" in {one.rule for one in found}
+
+
+def test_helm_warning(site: Site, own: Site) -> None:
+    bad = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: X_Y}\n"
+    changed_charts(own, {})
+    assert "helm-warning" not in {one.rule for one in own.lint()}
+    changed_charts(own, {"syntho-ui/templates/bad.yaml": bad})
+    (found,) = [one for one in own.lint(patch={"ConfigMap/X_Y": []}) if one.severity != "note"]
+    assert found.rule == "helm-warning"
+    assert found.object == "syntho-ui"
+    assert "object name does not conform" in found.what
+
+
+def test_helm_error(own: Site) -> None:
+    changed_charts(own, {"syntho-ui/templates/bad.foo": "# nothing"})
+    found = [one for one in own.lint() if one.severity != "note"]
+    assert {one.rule for one in found} == {"helm-error"}
+    assert ["file extension '.foo' not valid" in one.what for one in found] == [True]
+
+
+# of lint itself
+
+
+def test_does_not_compile(site: Site) -> None:
+    (found,) = site.lint(ui=replace("/core/imag", 1))
+    assert (found.rule, found.severity, found.object) == ("does-not-compile", "error", "it.yaml")
+    assert ":1:2" in found.origins[0]
+
+
+def test_unused_allowance(site: Site) -> None:
+    allowed = {"rule": "tiny-volume", "object": "PersistentVolumeClaim/ray-*", "why": "a test"}
+    change: dict[str, Any] = {"vars": {"ray_volume_size": "100Mi"}, "environment": {"allow": [allowed]}}
+    (found,) = [one for one in site.lint(**change) if one.rule == "tiny-volume"]
+    assert found.allowed == "a test"
+    (unused,) = site.only("unused-allowance", environment={"allow": [allowed]})
+    assert (unused.severity, unused.object) == ("error", "it.yaml")
+    (unknown,) = site.only("unused-allowance", environment={"allow": [{**allowed, "rule": "tiny-volum"}]})
+    assert 'did you mean "tiny-volume"?' in unknown.what
