@@ -13,7 +13,7 @@ import pytest
 from syntho_deploy import plan as planning
 from tests.e2e.ray_operator import RayOperator
 from tests.e2e.site import Site
-from tests.e2e.test_plan import _install_by_hand, _settled, _truth
+from tests.e2e.test_plan import _settled, _truth
 
 Eventually = Callable[..., Any]
 RAY = ("ray.io/v1alpha1", "RayCluster")
@@ -155,7 +155,7 @@ def test_what_a_person_changed_beside_the_autoscalers_number_is_a_conflict(scale
 
 
 def test_an_install_by_hand_with_an_autoscaler_is_taken_over_with_its_number(scaled: Site, eventually: Eventually) -> None:
-    _install_by_hand(scaled, "helm 3")
+    scaled.install_by_hand(compiled=True)
     eventually(lambda: _settled(scaled))
     autoscale(scaled, "smallGroup", 3)
     _truth(scaled, eventually)
@@ -172,7 +172,7 @@ def installed(site: Site, hand: str) -> None:
     if hand == "helm 4":
         site.deploy()
     else:
-        _install_by_hand(site, hand)
+        site.install_by_hand(compiled=hand == "helm 3")
 
 
 def unchanged(site: Site, *names: str) -> None:

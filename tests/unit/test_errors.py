@@ -68,14 +68,14 @@ def test_columns_are_aligned_and_lines_have_no_blanks_at_their_end() -> None:
 @pytest.mark.parametrize(
     ("stderr", "kind", "words"),
     [
-        ("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress", LockedError, "helm history rel -n ns"),
+        ("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress", LockedError, "invoke unlock"),
         ("Error: INSTALLATION FAILED: Kubernetes cluster unreachable: dial tcp", PreflightError, "check the context"),
         ('Error: UPGRADE FAILED: conflict occurred while applying object ns/x apps/v1: conflict with "a"', PreflightError, "another tool owns"),
         ('Error: resource mapping not found: no matches for kind "RayCluster"', PreflightError, "CRDs are not installed"),
         ("Error: Unable to continue with install: invalid ownership metadata", PreflightError, "not this release's"),
         ("Error: UPGRADE FAILED: cannot patch: spec.selector: field is immutable", PreflightError, "cannot change in place"),
         ('Error: secrets is forbidden: User "x" cannot list', PreflightError, "lacks a permission"),
-        ("level=WARN msg=x\nW0101 12:00:00 deprecated\nError: something new", NotHealthyError, "helm history rel -n ns"),
+        ("level=WARN msg=x\nW0101 12:00:00 deprecated\nError: something new", NotHealthyError, "invoke unlock"),
         ("", NotHealthyError, "failed without a word"),
     ],
 )

@@ -16,7 +16,9 @@ from tests.conftest import copy_project
 
 def invoke(folder: Path, *words: str) -> process.Result:
     library = str(Path(__file__).resolve().parents[2])
-    return process.run([sys.executable, "-m", "invoke", *words], cwd=folder, check=False, env={"KUBECONFIG": "/nowhere", "PYTHONPATH": library})
+    return process.run(
+        [sys.executable, "-m", "invoke", *words], cwd=folder, check=False, raw=True, env={"KUBECONFIG": "/nowhere", "PYTHONPATH": library}
+    )
 
 
 REFUSED: dict[str, tuple[list[str], int, str]] = {
