@@ -11,6 +11,7 @@ from pathlib import Path
 import nox
 
 ROOT = Path(__file__).resolve().parent
+TWO = ("-n", "2", "--dist=loadfile")  # each worker has a cluster of its own
 OURS = Path(sys.prefix).resolve() == ROOT / ".venv"
 
 nox.options.sessions = ["lint", "tests", "template", "kwok_e2e"]
@@ -33,7 +34,7 @@ def lint(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Plain functions do what they say; no cluster is needed to know that."""
     install(session)
-    python(session, "-m", "pytest", "tests/unit", "tests/components", "tests/checks", "-m", "not upstream", *session.posargs)
+    python(session, "-m", "pytest", *TWO, "tests/unit", "tests/components", "tests/checks", "-m", "not upstream", *session.posargs)
 
 
 @nox.session
@@ -98,7 +99,8 @@ def install(session: nox.Session) -> None:
 
 def e2e(session: nox.Session, provider: str) -> None:
     """The end-to-end suite on clusters of one provider."""
-    python(session, "-m", "pytest", "tests/e2e", "-m", "not upstream", *session.posargs, env={"SYNTHO_LOCAL_PROVIDER": provider})
+    at_once = TWO if provider == "kwok" else ()  # a cluster of kind is a machine of its own
+    python(session, "-m", "pytest", *at_once, "tests/e2e", "-m", "not upstream", *session.posargs, env={"SYNTHO_LOCAL_PROVIDER": provider})
 
 
 def answers(*argv: str) -> bool:

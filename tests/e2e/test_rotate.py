@@ -209,7 +209,7 @@ def test_a_rotation_that_dies_around_its_key_makes_one_value(there: Site, monkey
     binary = helm.find(print)
     rotation = rotate.prepare(there.client(), Project.load(there.root, there.name), binary, "backend.secret_key", False)
     with pytest.raises(KeyboardInterrupt):
-        rotate.run(there.client(), rotation, binary, Steps(), 60, False)
+        rotate.run(there.client(), rotation, binary, Steps(), 60, False, print)
     assert "generation: 2\n" in there.file.read_text()
     stored = data(there).get("backend.secret_key.2")
     assert (stored is not None) == after
@@ -234,7 +234,7 @@ def test_the_source_may_be_corrected_after_an_interruption(there: Site, eventual
 
 def test_while_another_works_nothing_is_changed(there: Site) -> None:
     text, stored = there.file.read_bytes(), data(there)
-    with Lease(there.client(), there.namespace, "syntho-deploy", "another"):
+    with Lease(there.client(), there.namespace, "another"):
         assert "another" in there.invoke("secrets", "--rotate=backend.secret_key", code=6).stderr
     assert (there.file.read_bytes(), data(there)) == (text, stored)
 

@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import subprocess
+import termios
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -54,6 +55,7 @@ def test_as_json_there_is_a_document_a_line(site: Site, eventually: Eventually) 
 def test_on_a_terminal_it_is_redrawn_in_place(site: Site, eventually: Eventually) -> None:
     site.deploy()
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (50, 200))
     running = subprocess.Popen(
         site.argv("status", "--env=here", "--watch"), cwd=site.root, env={**site.environment(), "TERM": "xterm"}, stdin=subprocess.DEVNULL,
         stdout=theirs, stderr=subprocess.DEVNULL, start_new_session=True,

@@ -75,7 +75,7 @@ def test_columns_are_aligned_and_lines_have_no_blanks_at_their_end() -> None:
         ("Error: Unable to continue with install: invalid ownership metadata", PreflightError, "not this release's"),
         ("Error: UPGRADE FAILED: cannot patch: spec.selector: field is immutable", PreflightError, "cannot change in place"),
         ('Error: secrets is forbidden: User "x" cannot list', PreflightError, "lacks a permission"),
-        ("level=WARN msg=x\nW0101 12:00:00 deprecated\nError: something new", NotHealthyError, "invoke unlock"),
+        ("level=WARN msg=x\nW0101 12:00:00 deprecated\nError: something new", NotHealthyError, "helm history rel -n ns"),
         ("", NotHealthyError, "failed without a word"),
     ],
 )
