@@ -48,7 +48,14 @@ def template(session: nox.Session) -> None:
 def kwok_e2e(session: nox.Session) -> None:
     """The whole life of a release on a real API server with simulated nodes, as it is possible on any machine."""
     install(session)
-    e2e(session, "kwok")
+    e2e(session, "kwok", "not upstream and not thorough")
+
+
+@nox.session
+def thorough(session: nox.Session) -> None:
+    """The cases that kwok_e2e leaves out, for which not everybody has the minutes each time."""
+    install(session)
+    e2e(session, "kwok", "not upstream and thorough")
 
 
 @nox.session
@@ -57,7 +64,7 @@ def kind_e2e(session: nox.Session) -> None:
     if not answers("docker", "version", "--format", "{{.Server.Version}}"):  # the client alone is not enough
         session.error("kind_e2e needs Docker's engine, and none answers here: start it, or run nox -s kwok_e2e")
     install(session)
-    e2e(session, "kind")
+    e2e(session, "kind", "not upstream")
 
 
 @nox.session
@@ -97,10 +104,10 @@ def install(session: nox.Session) -> None:
     python(session, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes", "-r", "requirements-dev.lock")
 
 
-def e2e(session: nox.Session, provider: str) -> None:
-    """The end-to-end suite on clusters of one provider."""
+def e2e(session: nox.Session, provider: str, marks: str) -> None:
+    """The end-to-end tests with these marks, on clusters of one provider."""
     at_once = TWO if provider == "kwok" else ()  # a cluster of kind is a machine of its own
-    python(session, "-m", "pytest", *at_once, "tests/e2e", "-m", "not upstream", *session.posargs, env={"SYNTHO_LOCAL_PROVIDER": provider})
+    python(session, "-m", "pytest", *at_once, "tests/e2e", "-m", marks, *session.posargs, env={"SYNTHO_LOCAL_PROVIDER": provider})
 
 
 def answers(*argv: str) -> bool:

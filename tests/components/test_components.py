@@ -422,7 +422,7 @@ def test_the_readme_names_the_variables_and_secrets_of_each_component(root: Path
         folder = root / "overlays/components" / name
         text = "".join(path.read_text(encoding="utf-8") for path in [*folder.glob("*.yaml"), *folder.glob("*.objects/*.yaml")])
         used = set(re.findall(r"\$\{([^}]+)\}", text)) - {"namespace", "ray.head"}
-        named = [set(re.findall(r"`([^`]+)`", cell)) - {"server"} for cell in row]
+        named = [set(re.findall(r"`([^`]+)`", cell)) - {"server", "tls"} for cell in row]
         assert named[0] == {one for one in used if not one.startswith("secret:")}, name
         assert named[1] == {one.removeprefix("secret:") for one in used if one.startswith("secret:")}, name
 

@@ -49,6 +49,7 @@ def test_a_postgres_of_another_major_version_is_not_put_on_a_volume(site: Site) 
     assert "no major version can be told from syntho.azurecr.io/postgres:latest" in found.reason
 
 
+@pytest.mark.thorough
 def test_a_volume_that_is_found_again_is_of_an_unknown_version(site: Site, eventually: Eventually) -> None:
     _postgres(site, "14")
     site.deploy()
@@ -81,6 +82,7 @@ def test_a_volume_changes_neither_its_class_nor_to_a_smaller_size(site: Site) ->
     assert "volume templates cannot change: redis-claim: its class would change from default to kwok-volume" in found.reason
 
 
+@pytest.mark.thorough
 def test_a_volume_grows_where_its_class_allows_that(site: Site) -> None:
     fixed = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": site.namespace}, "provisioner": "kwok.x-k8s.io/volume"}
     site.client().apply(fixed)
@@ -213,6 +215,7 @@ def test_the_plan_shows_what_becomes_of_a_crd(site: Site) -> None:
     assert f"RayCluster {site.namespace}/ray-cluster (.spec.headGroupSpec.serviceType)" in ran.stderr
 
 
+@pytest.mark.thorough
 def test_an_account_that_may_not_look_at_all_custom_resources_loses_none(site: Site, tmp_path: Path) -> None:
     client, file = site.client(), tmp_path / "crd.yaml"
     file.write_text(_crd(site.namespace, ["a", "b"]))

@@ -162,6 +162,7 @@ def test_a_pod_that_the_namespace_does_not_admit_ends_the_deploy(site: Site) -> 
     assert re.search(r"Deployment/\S+: FailedCreate for \d+ s: .*violates PodSecurity", ran.stderr)
 
 
+@pytest.mark.thorough
 def test_a_stateful_set_whose_pod_is_denied_ends_the_deploy(site: Site) -> None:
     _grace(site, denied="1s")
     patch = [{"op": "add", "path": "/spec/template/spec/priorityClassName", "value": "no-such"}]
@@ -170,6 +171,7 @@ def test_a_stateful_set_whose_pod_is_denied_ends_the_deploy(site: Site) -> None:
     assert re.search(r"StatefulSet/redis: FailedCreate for \d+ s: .*no PriorityClass with name no-such", ran.stderr)
 
 
+@pytest.mark.thorough
 def test_a_pod_of_ray_that_cannot_start_ends_the_deploy(site: Site, eventually: Eventually) -> None:
     _grace(site, image="1s")
     path = "/spec/headGroupSpec/template/spec/schedulerName"
@@ -223,6 +225,7 @@ def test_a_trouble_that_heals_within_its_grace_does_not_end_a_deploy(site: Site,
     assert "deployed and verified" in _end(running, 0).stdout
 
 
+@pytest.mark.thorough
 def test_an_account_that_may_not_look_is_told_so_and_waits(site: Site) -> None:
     site.deploy()
     account(site, cluster_wide=False, without=("events", "replicasets"))
@@ -233,6 +236,7 @@ def test_an_account_that_may_not_look_is_told_so_and_waits(site: Site) -> None:
     assert "not ready in time" in ran.stderr
 
 
+@pytest.mark.thorough
 def test_a_stateful_set_goes_back_though_its_pod_of_the_failed_revision_never_ran(site: Site) -> None:
     """Its controller waits for that pod, which will not run, before it makes another: pods that are not ready are made in order."""
     site.deploy()

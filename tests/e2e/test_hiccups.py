@@ -23,7 +23,9 @@ def _client(proxy: FlakyProxy, folder: Path) -> Client:
     return Client(Access(str(proxy.kubeconfig(folder / "flaky")), "flaky", "of the test"))
 
 
-@pytest.mark.parametrize("status", [429, 503, 0], ids=["429", "503", "reset"])
+@pytest.mark.parametrize(
+    "status", [pytest.param(429, marks=pytest.mark.thorough), 503, pytest.param(0, marks=pytest.mark.thorough)], ids=["429", "503", "reset"]
+)
 def test_a_deploy_outlives_a_failure_of_every_read_apply_and_dry_run(site: Site, status: int) -> None:
     with FlakyProxy(site.cluster, status, 1, lambda method, path: method in ("GET", "PATCH")) as proxy:
         _through(site, proxy)

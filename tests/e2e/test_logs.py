@@ -58,6 +58,7 @@ def test_secrets_are_masked_by_value(deployed: Site, tmp_path: Path) -> None:
             assert secret["data"]["core.secret_key"] not in out
 
 
+@pytest.mark.thorough
 def test_previous_shows_restarted_containers_only(deployed: Site, tmp_path: Path) -> None:
     assert "no container was restarted" in deployed.invoke("logs", "--previous").stderr
     client = deployed.client()
@@ -87,6 +88,7 @@ def test_a_container_that_has_no_log_is_said_and_is_no_failure(deployed: Site) -
     assert "/backend: no logs found" in ran.stderr
 
 
+@pytest.mark.thorough
 def test_a_node_that_does_not_answer_is_a_failure_after_the_others(deployed: Site, tmp_path: Path) -> None:
     def said(pod: str, container: str, query: dict[str, str]) -> list[str]:
         if container == "backend":

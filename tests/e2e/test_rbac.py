@@ -46,7 +46,7 @@ def _bind(client: Client, role: dict[str, Any], namespace: str) -> None:
     client.apply({"apiVersion": role["apiVersion"], "kind": f"{kind}Binding", "metadata": metadata, "roleRef": reference, "subjects": [subject]})
 
 
-@pytest.mark.parametrize("cluster_wide", [True, False])
+@pytest.mark.parametrize("cluster_wide", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_the_documented_permissions_are_enough(site: Site, cluster_wide: bool) -> None:
     crds.apply(site.client(), crds.due(site.client(), sorted((site.root / "sandbox/charts/ray/crds").glob("*.yaml")), True))
     account(site, cluster_wide)

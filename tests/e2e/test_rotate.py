@@ -94,6 +94,7 @@ def test_exactly_the_users_restart_and_the_file_says_so(there: Site) -> None:
     assert "generation: 3\n" in there.file.read_text()
 
 
+@pytest.mark.thorough
 def test_the_old_value_is_removed_by_the_line_that_is_given(there: Site) -> None:
     ran = there.invoke("secrets", "--rotate=backend.secret_key")
     assert {"backend.secret_key", "backend.secret_key.2"} <= set(data(there))
@@ -168,6 +169,7 @@ def test_a_rotation_that_fails_goes_back_and_so_does_the_file(there: Site) -> No
     assert "nothing to do" in there.invoke("deploy").stdout
 
 
+@pytest.mark.thorough
 def test_a_value_that_failed_is_not_taken_again(there: Site) -> None:
     full(there)
     there.variables["LICENSE"] = "canary-wrong"
@@ -179,6 +181,7 @@ def test_a_value_that_failed_is_not_taken_again(there: Site) -> None:
     assert "license: {env: LICENSE, generation: 3}" in there.file.read_text()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("next_command", [("deploy",), ("secrets", "--rotate=backend.secret_key")])
 def test_a_rotation_that_is_killed_is_completed_by_the_next_run(there: Site, eventually: Callable[..., Any], next_command: tuple[str, ...]) -> None:
     before = pods(there)
@@ -196,6 +199,7 @@ def test_a_rotation_that_is_killed_is_completed_by_the_next_run(there: Site, eve
     assert "as compiled" in there.invoke("verify").stdout
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("after", [False, True])
 def test_a_rotation_that_dies_around_its_key_makes_one_value(there: Site, monkeypatch: pytest.MonkeyPatch, after: bool) -> None:
     ensure = store.ensure
@@ -219,6 +223,7 @@ def test_a_rotation_that_dies_around_its_key_makes_one_value(there: Site, monkey
     assert "backend.secret_key.3" not in found
 
 
+@pytest.mark.thorough
 def test_the_source_may_be_corrected_after_an_interruption(there: Site, eventually: Callable[..., Any]) -> None:
     full(there)
     there.variables["LICENSE"] = "canary-wrong"
@@ -239,6 +244,7 @@ def test_while_another_works_nothing_is_changed(there: Site) -> None:
     assert (there.file.read_bytes(), data(there)) == (text, stored)
 
 
+@pytest.mark.thorough
 def test_changes_that_are_not_deployed_are_not_brought_along(there: Site) -> None:
     there.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/core/image/tag", "value": "2.0.0"}])
     ran = there.invoke("secrets", "--rotate=backend.secret_key", code=4)
@@ -247,6 +253,7 @@ def test_changes_that_are_not_deployed_are_not_brought_along(there: Site) -> Non
     there.invoke("secrets", "--rotate=backend.secret_key")
 
 
+@pytest.mark.thorough
 def test_what_would_be_lost_is_told_before(there: Site) -> None:
     text, stored = there.file.read_bytes(), data(there)
     ran = there.invoke("secrets", "--rotate=core.secret_key", code=4)
@@ -256,6 +263,7 @@ def test_what_would_be_lost_is_told_before(there: Site) -> None:
     assert "core.secret_key.2" in data(there)
 
 
+@pytest.mark.thorough
 def test_a_name_that_is_not_there_is_told_the_nearest(there: Site) -> None:
     assert 'did you mean "license"' in there.invoke("secrets", "--rotate=licence", code=3).stderr
     assert "belong to --rotate" in there.invoke("secrets", "--accept-loss", code=3).stderr
@@ -298,6 +306,7 @@ def test_a_database_in_the_chart_is_told_before_its_users_restart(there: Site, t
     assert "Deployment/postgres has the password core.db.password.2, and that state uses core.db.password," in ran.stderr
 
 
+@pytest.mark.thorough
 def test_with_a_database_that_was_told_nothing_is_put_back(there: Site, tmp_path: Path) -> None:
     there.invoke("secrets", "--rotate=backend.db.password", code=4)
     full(there)
@@ -311,6 +320,7 @@ def test_with_a_database_that_was_told_nothing_is_put_back(there: Site, tmp_path
     assert "as compiled" in there.invoke("verify").stdout
 
 
+@pytest.mark.thorough
 def test_a_protected_environment_is_confirmed(there: Site) -> None:
     environment = there.read()
     uid = (there.client().get("v1", "Namespace", "", "kube-system") or {})["metadata"]["uid"]

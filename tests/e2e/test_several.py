@@ -69,6 +69,7 @@ def test_one_fails_alone_and_its_code_is_the_commands(two: Site) -> None:
     assert "nonsense" in found[1]["error"]
 
 
+@pytest.mark.thorough
 def test_all_names_every_environment(two: Site) -> None:
     for file in (two.root / "envs").glob("*.yaml"):
         if file.stem not in ("here", "there"):
@@ -100,6 +101,7 @@ def test_an_interrupt_ends_all_and_gives_their_leases_back(two: Site, eventually
     assert [lease.look(client, namespace).state for namespace in namespaces] == [lease.FREE, lease.FREE]
 
 
+@pytest.mark.thorough
 def test_protected_environments_are_each_confirmed_before_any_begins(two: Site) -> None:
     context = {"context": two.cluster.context, "kubeconfig": str(two.cluster.kubeconfig)}
     context["uid"] = two.client().request("GET", "/api/v1/namespaces/kube-system")["metadata"]["uid"]
@@ -118,6 +120,7 @@ def test_what_is_for_one_environment_is_refused_for_two(two: Site, words: tuple[
     assert f"{option.partition('=')[0]} is for one environment, and --env names 2" in two.run(task, BOTH, option, code=3).stderr
 
 
+@pytest.mark.thorough
 def test_what_they_share_is_done_once(two: Site) -> None:
     crd = two.root / "sandbox/charts/ray/crds/rayjobs.yaml"
     crd.write_text(crd.read_text() + f"# {two.namespace}\n")

@@ -46,7 +46,9 @@ def _hold(site: Site, holder: str, monkeypatch: pytest.MonkeyPatch) -> Lease:
     return Lease(site.client(), site.namespace, "release 2.0.0")
 
 
-@pytest.mark.parametrize("status", ["pending-install", "pending-upgrade", "pending-rollback"])
+@pytest.mark.parametrize(
+    "status", ["pending-upgrade", *(pytest.param(status, marks=pytest.mark.thorough) for status in ("pending-install", "pending-rollback"))]
+)
 def test_a_release_that_a_killed_helm_left_is_freed_and_the_next_deploy_works(site: Site, status: str) -> None:
     site.deploy()
     _pending(site, status)
