@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from syntho_deploy.cluster import local
+from tests.e2e.permissions import account
 from tests.e2e.site import Site
 
 
@@ -40,9 +41,11 @@ def eventually() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def site(cluster: local.Cluster, tmp_path: Path) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, cluster: local.Cluster, tmp_path: Path) -> Iterator[Site]:
     """A site whose environment uses the sandbox charts, in a namespace of its own that goes with the test: the nodes have room for
-    some twenty of them."""
+    some twenty of them. SYNTHO_TEST_ACCOUNT=documented has it use an account with the permissions of docs/rbac.md and no others."""
     made = Site.make(tmp_path, "here", cluster, f"t-{uuid.uuid4().hex[:8]}")
+    if os.environ.get("SYNTHO_TEST_ACCOUNT") == "documented" and not request.node.get_closest_marker("administrator"):
+        account(made, cluster_wide=True)
     yield made
     made.remove()

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from syntho_deploy import helm, release, tools
-from syntho_deploy.cluster import crds
+from syntho_deploy.cluster import crds, preflight
 from syntho_deploy.cluster.client import Access, Client
 from syntho_deploy.cluster.local import Cluster
 from syntho_deploy.compile import Compiled, Project
@@ -133,7 +133,9 @@ class Site:
 
     def deploy(self, timeout: float = 120, binary: Helm | None = None) -> release.Outcome:
         """A deploy in this process, which does not go back."""
-        return release.deploy(self.client(), self.compile(), Steps(), release.Way(binary or helm.find(print), timeout))
+        compiled = self.compile()
+        client = preflight.connect(compiled.environment, print)
+        return release.deploy(client, compiled, Steps(), release.Way(binary or helm.find(print), timeout))
 
     def get(self, kind: str, name: str, api_version: str = "apps/v1") -> dict[str, Any] | None:
         return self.client().get(api_version, kind, self.namespace, name)

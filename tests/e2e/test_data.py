@@ -13,8 +13,8 @@ from syntho_deploy import plan as planning
 from syntho_deploy.cluster import crds
 from syntho_deploy.errors import PreflightError
 from syntho_deploy.plan import ObjectPlan
+from tests.e2e.permissions import account
 from tests.e2e.site import Site
-from tests.e2e.test_rbac import account
 
 Eventually = Callable[..., Any]
 
@@ -145,6 +145,7 @@ def test_going_back_by_itself_makes_no_second_backup(site: Site) -> None:
     assert (site.root / "saved").read_text() == "x\n"
 
 
+@pytest.mark.administrator
 def test_a_protected_environment_without_a_backup_asks_for_a_word_of_its_own(site: Site) -> None:
     site.write({**site.read(), "protected": True})
     _postgres(site, "14")

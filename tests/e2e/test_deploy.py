@@ -136,6 +136,7 @@ def test_the_next_deploy_mends_one_that_timed_out(site: Site) -> None:
     assert "deployed and verified" in site.invoke("deploy").stdout
 
 
+@pytest.mark.administrator
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("until", ["Namespace", "Deployment"])
 def test_an_interrupt_ends_the_children_exits_130_and_can_be_taken_up(site: Site, eventually: Any, number: signal.Signals, until: str) -> None:
@@ -202,6 +203,7 @@ def test_a_field_that_another_tool_owns_is_not_taken(site: Site) -> None:
     assert core["spec"]["replicas"] == 3
 
 
+@pytest.mark.administrator
 def test_another_cluster_than_the_named_one_is_refused(site: Site) -> None:
     environment = site.read()
     kubeconfig = {"context": site.cluster.context, "kubeconfig": str(site.cluster.kubeconfig), "namespace": site.namespace}
@@ -263,6 +265,7 @@ def test_an_account_without_permission_is_told_which(site: Site) -> None:
     assert "lacks this permission" in ran.stderr
 
 
+@pytest.mark.administrator
 def test_without_leave_to_manage_them_namespace_and_crds_are_only_checked(site: Site) -> None:
     environment = site.read()
     environment["manage"] = {"namespace": False}

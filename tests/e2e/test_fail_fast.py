@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.permissions import account
 from tests.e2e.ray_operator import RayOperator
 from tests.e2e.site import Ran, Site
-from tests.e2e.test_rbac import account
 
 Eventually = Callable[..., Any]
 VAIN = "these will not get ready by waiting"

@@ -111,6 +111,7 @@ def test_the_plan_tells_what_the_deploy_changes(site: Site, eventually: Eventual
     assert not planning.make(site.client(), site.compile())
 
 
+@pytest.mark.administrator
 def test_a_plan_of_an_empty_cluster_creates_all_and_writes_nothing(site: Site) -> None:
     ran = site.invoke("plan", code=2)
     assert "+ Deployment/core" in ran.stdout

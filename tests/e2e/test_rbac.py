@@ -2,48 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-from typing import Any
-
 import pytest
-import yaml
 
 from syntho_deploy.cluster import crds
-from syntho_deploy.cluster.client import Client
-from tests.e2e.site import ROOT, Site
+from tests.e2e.permissions import account
+from tests.e2e.site import Site
 
-DOCUMENTED = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "rbac.md").read_text(), re.DOTALL)]
-
-
-def account(site: Site, cluster_wide: bool, without: tuple[str, ...] = ()) -> None:
-    """Have the site's environment use an account with the documented permissions and no others. without: resources of which it has none."""
-    client = site.client()
-    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
-    client.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "deployer", "namespace": site.namespace}})
-    for role in DOCUMENTED if cluster_wide else DOCUMENTED[:1]:
-        rules = [rule for rule in role["rules"] if not set(without) & set(rule["resources"])]
-        _bind(client, {**role, "rules": rules, "metadata": {"name": f"{role['metadata']['name']}-{site.namespace}"}}, site.namespace)
-    path = client.path("v1", "ServiceAccount", site.namespace, "deployer") + "/token"
-    token = client.request("POST", path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})["status"]["token"]
-    config = yaml.safe_load(Path(site.cluster.kubeconfig).read_text())
-    config["users"][0]["user"] = {"token": token}
-    (site.root / "kubeconfig").write_text(yaml.safe_dump(config))
-    environment = site.read()
-    environment["cluster"] = {"context": site.cluster.context, "kubeconfig": str(site.root / "kubeconfig"), "namespace": site.namespace}
-    environment["manage"] = {"crds": cluster_wide, "namespace": cluster_wide}
-    site.write(environment)
-
-
-def _bind(client: Client, role: dict[str, Any], namespace: str) -> None:
-    kind = role["kind"]
-    where = {} if kind == "ClusterRole" else {"namespace": namespace}
-    role["metadata"] |= where
-    client.apply(role)
-    subject = {"kind": "ServiceAccount", "name": "deployer", "namespace": namespace}
-    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role["metadata"]["name"]}
-    metadata = {"name": role["metadata"]["name"], **where}
-    client.apply({"apiVersion": role["apiVersion"], "kind": f"{kind}Binding", "metadata": metadata, "roleRef": reference, "subjects": [subject]})
+pytestmark = pytest.mark.administrator
 
 
 @pytest.mark.parametrize("cluster_wide", [False, pytest.param(True, marks=pytest.mark.thorough)])

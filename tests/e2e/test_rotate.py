@@ -320,6 +320,7 @@ def test_with_a_database_that_was_told_nothing_is_put_back(there: Site, tmp_path
     assert "as compiled" in there.invoke("verify").stdout
 
 
+@pytest.mark.administrator
 @pytest.mark.thorough
 def test_a_protected_environment_is_confirmed(there: Site) -> None:
     environment = there.read()

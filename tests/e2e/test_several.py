@@ -15,6 +15,8 @@ from tests.conftest import running_commands
 from tests.e2e.flaky import FlakyProxy
 from tests.e2e.site import Site
 
+pytestmark = pytest.mark.administrator
+
 BOTH = "--env=here,there"
 
 

@@ -73,7 +73,7 @@ def test_on_a_terminal_it_is_redrawn_in_place(site: Site, eventually: Eventually
     threading.Thread(target=read, daemon=True).start()
     eventually(lambda: b"here in namespace" in b"".join(seen), 60)
     site.client().delete("v1", "Service", site.namespace, "core-service")
-    eventually(lambda: b"NOT healthy" in b"".join(seen))
+    eventually(lambda: b"NOT healthy" in b"".join(seen), 60)
     assert b"\x1b[1A" in b"".join(seen)  # the cursor went up to draw over what was there
     os.killpg(running.pid, signal.SIGINT)
     assert running.wait(20) == 130
