@@ -144,7 +144,8 @@ def without_a_cluster(seen: Observer) -> list[list[str]]:
     program(seen, "docker", "exit 1")
     site.write({**site.read(), "cluster": {"local": "no-such-cluster", "namespace": "syntho"}}, "box")
     return [
-        ["envs"], ["tools"], ["vendor", "--pin=vendor/git.yaml", "--update"], ["cluster", "--env=box", "--status"],
+        ["envs"], ["tools"], ["bump-charts", "--pin=vendor/sandbox.yaml", "--to=vendor/sandbox.yaml", "--json"],
+        ["vendor", "--pin=vendor/git.yaml", "--update"], ["cluster", "--env=box", "--status"],
         ["new-env", "--env=made", "--from=here", "--namespace=made", "--secrets=core.db.password=env:PULL"],
     ]  # fmt: skip
 
