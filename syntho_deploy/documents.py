@@ -370,11 +370,6 @@ def _word(value: Json) -> str:
     return re.sub("e", ".0e", text) if isinstance(value, float) and "." not in text else text  # YAML 1.1: no exponent without a point
 
 
-def dump_all(objects: list[dict[str, Json]]) -> str:
-    """A stream of YAML documents that `kubectl apply -f -` takes."""
-    return "".join(f"---\n{dump(item)}" for item in objects)
-
-
 _NOT_IN_YAML = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")  # YAML 1.1 refuses these, or takes them for line ends
 
 

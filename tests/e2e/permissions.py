@@ -17,19 +17,27 @@ DOCUMENTED = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", 
 def account(site: Site, cluster_wide: bool, without: tuple[str, ...] = ()) -> None:
     """Have the site's environment use an account with the documented permissions and no others. without: resources of which it has none."""
     client = site.client()
-    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
-    client.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "deployer", "namespace": site.namespace}})
+    sign_in(site, "deployer")
     for role in DOCUMENTED if cluster_wide else DOCUMENTED[:1]:
         rules = [rule for rule in role["rules"] if not set(without) & set(rule["resources"])]
         _bind(client, {**role, "rules": rules, "metadata": {"name": f"{role['metadata']['name']}-{site.namespace}"}}, site.namespace)
-    path = client.path("v1", "ServiceAccount", site.namespace, "deployer") + "/token"
+    environment = site.read()
+    environment["manage"] = {"crds": cluster_wide, "namespace": cluster_wide}
+    site.write(environment)
+
+
+def sign_in(site: Site, name: str) -> None:
+    """Have the site's environment use a service account of its namespace, by a token; nothing is permitted to it yet."""
+    client = site.client()
+    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
+    client.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": site.namespace}})
+    path = client.path("v1", "ServiceAccount", site.namespace, name) + "/token"
     token = client.request("POST", path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})["status"]["token"]
     config = yaml.safe_load(Path(site.cluster.kubeconfig).read_text())
     config["users"][0]["user"] = {"token": token}
     (site.root / "kubeconfig").write_text(yaml.safe_dump(config))
     environment = site.read()
     environment["cluster"] = {"context": site.cluster.context, "kubeconfig": str(site.root / "kubeconfig"), "namespace": site.namespace}
-    environment["manage"] = {"crds": cluster_wide, "namespace": cluster_wide}
     site.write(environment)
 
 

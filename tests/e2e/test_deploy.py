@@ -17,6 +17,7 @@ from syntho_deploy.cluster.client import Client
 from syntho_deploy.errors import NotHealthyError, PreflightError
 from syntho_deploy.helm import Helm
 from tests.conftest import running_commands
+from tests.e2e.permissions import sign_in
 from tests.e2e.ray_operator import RayOperator
 from tests.e2e.site import Site
 
@@ -247,19 +248,7 @@ def test_a_cluster_that_does_not_answer_is_told_by_its_reason(site: Site, change
 
 
 def test_an_account_without_permission_is_told_which(site: Site) -> None:
-    import yaml
-
-    client = site.client()
-    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
-    client.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody", "namespace": site.namespace}})
-    path = client.path("v1", "ServiceAccount", site.namespace, "nobody") + "/token"
-    token = client.request("POST", path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})["status"]["token"]
-    config = yaml.safe_load(Path(site.cluster.kubeconfig).read_text())
-    config["users"][0]["user"] = {"token": token}
-    (site.root / "kubeconfig").write_text(yaml.safe_dump(config))
-    environment = site.read()
-    environment["cluster"] = {"context": site.cluster.context, "kubeconfig": str(site.root / "kubeconfig"), "namespace": site.namespace}
-    site.write(environment)
+    sign_in(site, "nobody")
     ran = site.invoke("deploy", code=4)
     assert "forbidden" in ran.stderr
     assert "lacks this permission" in ran.stderr

@@ -262,7 +262,7 @@ def json_documents(floats: st.SearchStrategy[float]) -> st.SearchStrategy[Any]:
 @example(WORDS)
 def test_what_is_dumped_reads_back_in_every_reader(value: Any) -> None:
     text = documents.dump(value)
-    for found in (yaml.safe_load(text), documents.load(FILE, text).data, documents.load_manifests(documents.dump_all([{"v": value}]))[0]["v"]):
+    for found in (yaml.safe_load(text), documents.load(FILE, text).data, documents.load_manifests(documents.dump({"v": value}))[0]["v"]):
         assert json.dumps(found, sort_keys=True) == json.dumps(value, sort_keys=True)
 
 
