@@ -305,16 +305,17 @@ def learn(client: Client, compiled: Compiled) -> None:
     found = {*_texts(live[compiled.secret]).values(), *stored_values(compiled, live).values()}
     found |= {_texts(live[name]).get(key, "") for name, key in referred}
     for content in (_texts(live[name]) for name in needs):
-        found |= {content.get(PRIVATE_KEY, ""), *_of_registries(content.get(DOCKER_KEY, ""))}
+        found |= {content.get(PRIVATE_KEY, ""), *passwords(content.get(DOCKER_KEY, ""))}
     register(*found.difference(*compiled.public.values()))
 
 
-def _of_registries(config: str) -> set[str]:
-    """The passwords in a Docker configuration; none in one that is not as ours are."""
+def passwords(config: str) -> set[str]:
+    """What is secret in a Docker configuration (JSON); an entry of another tool may have `auth` alone. Nothing where it is none."""
     try:
-        return {entry[key] for entry in json.loads(config)["auths"].values() for key in ("password", "auth")}
+        entries = list(json.loads(config)["auths"].values())
     except (ValueError, LookupError, TypeError, AttributeError):
         return set()
+    return {str(entry[key]) for entry in entries if isinstance(entry, dict) for key in ("password", "auth") if key in entry}
 
 
 def _texts(live: Object | None) -> dict[str, str]:
@@ -405,17 +406,8 @@ def hide(client: Client, namespace: str, items: Iterable[Object]) -> None:
     named = {name for item in items for name, _, _ in secret_keys(item)}
     for secret in client.objects("v1", "Secret", namespace, f"owner!=helm,!{record.LABEL}"):
         if secret["metadata"]["name"] in named or LABELS.items() <= (secret["metadata"].get("labels") or {}).items():
-            values = [base64.b64decode(value).decode("utf-8", "surrogateescape") for value in (secret.get("data") or {}).values()]
-            register(*values)
-            if secret.get("type") == DOCKER_CONFIG:
-                register(*(str(entry[key]) for entry in _registries(values) for key in ("password", "auth") if key in entry))
-
-
-def _registries(configs: list[str]) -> list[Object]:
-    try:
-        return [entry for config in configs for entry in json.loads(config)["auths"].values()]
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return []
+            content = _texts(secret)
+            register(*content.values(), *passwords(content.get(DOCKER_KEY, "")))
 
 
 def delete(client: Client, environment: str, namespace: str) -> list[str]:
