@@ -370,6 +370,15 @@ def lint(c: Context, env: str = "all", notes: bool = False, json: bool = False) 
         raise Exit(code=3)
 
 
+@task(help={"env": ENVS, "in-cluster": "ask the services outside from a Job in the cluster", "json": JSON})
+@command
+def doctor(c: Context, env: str, in_cluster: bool = False, json: bool = False) -> None:
+    """Ask the cluster, the machine and the services outside whether a deploy can succeed; change nothing. Exit 4: it cannot."""
+    from syntho_deploy.doctor.examine import doctor as run
+
+    _each(env, json, lambda place: run(place, in_cluster))
+
+
 @task(help={"json": JSON, "provision": "fetch or build what is missing, for these tools (comma-separated), or all"})
 @command
 def tools(c: Context, provision: str = "", json: bool = False) -> None:

@@ -1,0 +1,1 @@
+"""What `invoke doctor` asks of the cluster, the machine and the services outside, read-only."""
