@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import yaml
-
 from syntho_deploy import documents, edit, environment, schemas, tools
 from syntho_deploy.compile import Project
 from syntho_deploy.documents import Json
@@ -392,15 +390,10 @@ def _files(folder: Path) -> list[Path]:
 
 def _contexts(kubeconfig: str) -> list[str]:
     """The contexts of the user's kubeconfig; none where it cannot be read."""
-    from kubernetes import config
-
+    from syntho_deploy.cluster import kubeconfig as kubeconfigs
     from syntho_deploy.cluster.client import access_by_context
 
-    try:
-        found, _ = config.list_kube_config_contexts(access_by_context(kubeconfig, "").kubeconfig)  # type: ignore[no-untyped-call]
-    except (config.ConfigException, OSError, yaml.YAMLError):
-        return []
-    return [str(context["name"]) for context in found]
+    return kubeconfigs.contexts(access_by_context(kubeconfig, "").kubeconfig)
 
 
 def _answered(name: str, old: Json, text: str) -> Json:

@@ -1,21 +1,23 @@
-"""The API server: `kubernetes` for configuration, credentials and TLS; plain objects in and out."""
+"""The API server: plain objects in and out, over a connection that `kubeconfig` describes."""
 
 from __future__ import annotations
 
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from syntho_deploy.documents import Json, canonical
 from syntho_deploy.errors import DeployError, PreflightError
 from syntho_deploy.redact import redact
 
 TIMEOUT = (5.0, 60.0)  # seconds to connect, and between two reads
+AT_ONCE = 16  # requests side by side for one purpose
 CONNECTIONS = 32  # kept open for the next request: a plan sends its dry runs side by side, and so do several environments
 MANAGER = "syntho-deploy"  # field manager of what is not helm's: CRDs, namespace, secrets
 
@@ -48,19 +50,11 @@ class Client:
 
     def __init__(self, access: Access) -> None:
         """Raises `PreflightError` when the kubeconfig or the context in it cannot be used. Sends nothing yet."""
-        from kubernetes import client, config
-
-        from syntho_deploy.cluster import retry
+        from syntho_deploy.cluster import kubeconfig, retry
 
         logging.getLogger("urllib3").setLevel(logging.ERROR)
         self.access = access
-        settings = client.Configuration()
-        settings.retries, settings.connection_pool_maxsize = retry.policy(), CONNECTIONS
-        try:
-            self._api = config.new_client_from_config(access.kubeconfig, access.context, False, settings)  # type: ignore[no-untyped-call]
-        except config.ConfigException as error:
-            what = f"the context {access.context!r} of {access.kubeconfig} cannot be used: {error}"
-            raise PreflightError(what, todo="contexts there are: kubectl config get-contexts -o name") from None
+        self._connection = kubeconfig.connection(access.kubeconfig, access.context, retry.policy(), CONNECTIONS)
         self._resources: dict[str, dict[str, tuple[str, bool]]] = {}
         self._asking: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -98,13 +92,13 @@ class Client:
         """
         import urllib3
 
-        headers = {"Accept": accept, **({"Content-Type": content_type} if body is not None else {})}
-        _, url, headers, _, _ = self._api.param_serialize(
-            method, path, query_params=list(query.items()), header_params=headers, auth_settings=["BearerToken"]
-        )
+        headers = {"Accept": accept, "User-Agent": MANAGER, **({"Content-Type": content_type} if body is not None else {})}
+        if authorization := self._connection.authorization():
+            headers["Authorization"] = authorization
+        url = f"{self._connection.host}{path}" + (f"?{urlencode(query)}" if query else "")
         content = body if body is None or isinstance(body, str) else json.dumps(body)
         try:
-            return self._api.rest_client.pool_manager.request(
+            return self._connection.pool.request(
                 method, url, body=content, headers=headers, timeout=urllib3.Timeout(connect=TIMEOUT[0], read=silence), preload_content=not streamed
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -145,6 +139,12 @@ class Client:
                 return None
             raise
         return found
+
+    def each(self, api_version: str, kind: str, namespace: str, names: Iterable[str]) -> dict[str, Object | None]:
+        """Several objects by name, asked for side by side, each as `get` gives it."""
+        wanted = sorted(set(names))
+        with ThreadPoolExecutor(max(1, min(AT_ONCE, len(wanted)))) as pool:
+            return dict(zip(wanted, pool.map(lambda name: self.get(api_version, kind, namespace, name), wanted), strict=True))
 
     def objects(self, api_version: str, kind: str, namespace: str, selector: str = "") -> list[Object]:
         """The objects of a kind in a namespace; none when the kind is not served."""

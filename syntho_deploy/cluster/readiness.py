@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from syntho_deploy.cluster.kubeconfig import quantity
 from syntho_deploy.redact import redact
 
 Object = dict[str, Any]
@@ -267,12 +268,10 @@ def _entry(entry: Object) -> Any:
 
 
 def _quantities(resources: Object | None) -> dict[str, Decimal]:
-    from kubernetes.utils.quantity import parse_quantity
-
     found = {}
     for kind in ("limits", "requests"):
         for name, amount in ((resources or {}).get(kind) or {}).items():
-            found[f"{kind}.{name}"] = parse_quantity(amount)  # type: ignore[no-untyped-call]
+            found[f"{kind}.{name}"] = quantity(amount)
     for name, amount in list(found.items()):  # the API server takes a missing request from the limit
         found.setdefault(name.replace("limits.", "requests."), amount)
     return found

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
-from typing import Any
 
 from syntho_deploy.cluster.client import ApiError, Client, Object
+from syntho_deploy.cluster.kubeconfig import quantity
 from syntho_deploy.cluster.readiness import Live, mounts
 
 MAJOR = re.compile(r"v?([0-9]{1,2})(?:[.\-_]|$)")  # of a tag such as 14, 14.2-alpine, v16; a longer number is a date or a build
@@ -18,11 +17,11 @@ def claim_fault(client: Client, item: Object, live: Object) -> str:
     if fault := _class_fault(wanted, live["spec"]):
         return f"{fault}, which no volume can; keep it, or move the data: back it up, kubectl delete pvc {name}, deploy, restore"
     before = live.get("status", {}).get("capacity", {}).get("storage") or _size(live["spec"])
-    if _bytes(_size(wanted)) < _bytes(before):
+    if quantity(_size(wanted)) < quantity(before):
         todo = f"write {before} or more, or move the data: back it up, kubectl delete pvc {name}, deploy, restore"
         return f"it would shrink from {before} to {_size(wanted)}, which no volume can; {todo}"
     storage_class = live["spec"].get("storageClassName") or ""
-    if _bytes(_size(wanted)) > _bytes(before) and not _expands(client, storage_class):
+    if quantity(_size(wanted)) > quantity(before) and not _expands(client, storage_class):
         todo = "keep the size, or have the class changed"
         return f"it would grow from {before} to {_size(wanted)}, and its class {storage_class or '(none)'} has no allowVolumeExpansion: true; {todo}"
     return ""
@@ -31,7 +30,7 @@ def claim_fault(client: Client, item: Object, live: Object) -> str:
 def growth(item: Object, live: Object) -> str:
     """How a volume claim grows, or ""."""
     before, after = _size(live["spec"]), _size(item["spec"])
-    return f"it grows from {before} to {after}; its class allows that" if _bytes(after) > _bytes(before) else ""
+    return f"it grows from {before} to {after}; its class allows that" if quantity(after) > quantity(before) else ""
 
 
 def templates_fault(item: Object, live: Object) -> str:
@@ -42,7 +41,7 @@ def templates_fault(item: Object, live: Object) -> str:
     for name in sorted(old.keys() & new.keys()):
         if fault := _class_fault(new[name], old[name]):
             faults.append(f"{name}: {fault}")
-        if _bytes(_size(new[name])) != _bytes(_size(old[name])):
+        if quantity(_size(new[name])) != quantity(_size(old[name])):
             faults.append(f"{name} would go from {_size(old[name])} to {_size(new[name])}")
     if not faults:
         return ""
@@ -111,13 +110,6 @@ def _class_fault(wanted: Object, live: Object) -> str:
 
 def _size(spec: Object) -> str:
     return str(((spec.get("resources") or {}).get("requests") or {}).get("storage", "0"))
-
-
-def _bytes(size: str) -> Decimal:
-    from kubernetes.utils.quantity import parse_quantity
-
-    amount: Any = parse_quantity(size)  # type: ignore[no-untyped-call]
-    return Decimal(amount)
 
 
 def _expands(client: Client, name: str) -> bool:

@@ -19,7 +19,7 @@ import yaml
 from syntho_deploy.cluster.local import Cluster, _Api
 
 HOP_BY_HOP = ("connection", "content-length", "host", "keep-alive", "transfer-encoding")
-OURS = "python"  # in the User-Agent of the kubernetes package; helm says another
+OURS = "syntho-deploy"  # the User-Agent; helm says another
 
 
 class FlakyProxy:

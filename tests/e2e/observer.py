@@ -165,7 +165,7 @@ class Observer:
         with self.site.cluster.audit_log.open() as log:
             log.seek(self._audited)
             for event in map(json.loads, log):
-                if not event.get("userAgent", "").startswith(("OpenAPI-Generator", "Helm")):
+                if not event.get("userAgent", "").startswith(("syntho-deploy", "Helm")):
                     continue
                 if event.get("objectRef", {}).get("resource") == "secrets":
                     event.pop("requestObject", None)

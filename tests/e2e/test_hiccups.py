@@ -83,7 +83,7 @@ def test_a_server_that_goes_on_failing_is_told_as_such(site: Site, tmp_path: Pat
 
 def test_a_silent_stream_may_be_waited_for_without_end_but_an_answer_may_not(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     client, asked = site.client(), []
-    pool = client._api.rest_client.pool_manager
+    pool = client._connection.pool
     request = pool.request
     monkeypatch.setattr(pool, "request", lambda *words, **options: asked.append(options["timeout"]) or request(*words, **options))
     client.request("GET", "/version")
