@@ -1,7 +1,7 @@
 """The CRDs of a chart: applied before the charts, since helm never upgrades them.
 
 They are too large for the annotation of a client-side apply (262,144 bytes) and slow to parse (0.7 MB each), so a file goes
-to the API server as it is, as YAML, by server-side apply; an annotation with its digest tells the next run that it is there.
+to the API server as YAML, by server-side apply, with an annotation of its digest that tells the next run that it is there.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from syntho_deploy.cluster.client import ApiError, Client, Object
+from syntho_deploy.cluster.client import MANAGER, ApiError, Client, Object
 from syntho_deploy.cluster.schema import lacking, pruned
-from syntho_deploy.documents import load_chart, sha256
+from syntho_deploy.documents import canonical, load_chart, sha256
 from syntho_deploy.errors import InputError, NotHealthyError, PreflightError
 
 DIGEST = "syntho-deploy/digest"
@@ -27,7 +27,7 @@ SHOWN = 6  # fields, or objects, that a line names
 
 @dataclass(frozen=True)
 class CrdChange:
-    """What a deploy does to one CRD. changes: a line for each version that comes, goes or has other fields."""
+    """What a deploy does to one CRD. changes: of one that is there, a line for each version that comes, goes or has other fields."""
 
     name: str
     new: bool
@@ -36,21 +36,34 @@ class CrdChange:
 
 def name_of(file: Path) -> str:
     """The metadata.name of a CRD, read without parsing the rest. Raises `InputError` when there is none."""
-    keys: list[str] = []
-    key = ""
-    for event in yaml.parse(file.read_bytes(), Loader=yaml.CSafeLoader):
-        if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-            keys.append(key)
-            key = ""
-        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-            keys.pop()
-            key = ""
-        elif isinstance(event, yaml.ScalarEvent) and not key:
-            key = event.value
-        elif isinstance(event, yaml.ScalarEvent):
-            if keys == ["", "metadata"] and key == "name":
-                return str(event.value)
-            key = ""
+    metadata, _, _ = _head(file)
+    return str(metadata["name"])
+
+
+def marked(file: Path) -> str:
+    """A CRD's text with its digest among the annotations: a second write for it would have the API server work out the schema again."""
+    text = file.read_text(encoding="utf-8")
+    metadata, begin, end = _head(file)
+    annotations = {**(metadata.get("annotations") or {}), DIGEST: sha256(file.read_bytes())}
+    return f"{text[:begin]}{canonical({**metadata, 'annotations': annotations})}\n{text[end:]}"
+
+
+def _head(file: Path) -> tuple[dict[str, Any], int, int]:
+    """A CRD's metadata, and where it begins and ends in the text. What comes behind it, nearly all of the file, is not read."""
+    text, depth, key, mark = file.read_text(encoding="utf-8"), 0, "", None
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if mark and depth == 1:
+            begin, end = mark.index, (event.end_mark or mark).index
+            found = yaml.load(" " * mark.column + text[begin:end], Loader=yaml.CSafeLoader)
+            if isinstance(found.get("name"), str):
+                return found, begin, end
+            break
+        if depth == 1 and key == "metadata" and isinstance(event, yaml.MappingStartEvent):
+            mark = event.start_mark
+        if depth == 1:
+            key = event.value if isinstance(event, yaml.ScalarEvent) and not key else ""
+        depth += isinstance(event, yaml.CollectionStartEvent)
     raise InputError("a CRD needs metadata.name", file)
 
 
@@ -112,14 +125,14 @@ def review(client: Client, files: dict[str, Path], written: Iterable[Object]) ->
 
 
 def _review(client: Client, name: str, file: Path, written: list[Object]) -> CrdChange:
-    offered = load_chart(file)
-    new = {version["name"]: version for version in offered["spec"]["versions"]}
     try:
         live = client.request("GET", f"{GROUP}/{name}")
     except ApiError as error:
         if error.status != 404:
             raise
-        return CrdChange(name, True, (f"serves {', '.join(version for version in new if new[version]['served'])}",))
+        return CrdChange(name, True, ())
+    offered = load_chart(file)
+    new = {version["name"]: version for version in offered["spec"]["versions"]}
     old = {version["name"]: version for version in live["spec"]["versions"]}
     _keeps_versions(name, live, new)
     changes = [f"{version} {'comes' if version in new else 'goes'}" for version in sorted(new.keys() ^ old.keys())]
@@ -168,10 +181,8 @@ def _place(item: Object) -> str:
 
 
 def _apply(client: Client, name: str, file: Path) -> None:
-    query = {"fieldManager": "syntho-deploy", "force": "true"}
-    client.request("PATCH", f"{GROUP}/{name}", file.read_text(encoding="utf-8"), query, "application/apply-patch+yaml", PARTIAL)
-    note = {"metadata": {"annotations": {DIGEST: sha256(file.read_bytes())}}}
-    client.request("PATCH", f"{GROUP}/{name}", note, {"fieldManager": "syntho-deploy"}, "application/merge-patch+json", PARTIAL)
+    query = {"fieldManager": MANAGER, "force": "true"}
+    client.request("PATCH", f"{GROUP}/{name}", marked(file), query, "application/apply-patch+yaml", PARTIAL)
 
 
 def _metadata(client: Client, name: str, manage: bool) -> dict[str, dict[str, str]] | None:

@@ -183,7 +183,7 @@ def test_a_crd_that_would_drop_a_field_in_use_is_refused_and_names_the_object(si
         return crds.review(client, crds.due(client, [file], True), written)
 
     name = f"things.{site.namespace}.example.com"
-    assert review("a", "b", "c") == [crds.CrdChange(name, True, ("serves v1",))]
+    assert review("a", "b", "c") == [crds.CrdChange(name, True, ())]
     crds.apply(client, crds.due(client, [file], True))
     client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
     thing = {"apiVersion": f"{site.namespace}.example.com/v1", "kind": "Thing", "metadata": {"name": "one", "namespace": site.namespace}}
