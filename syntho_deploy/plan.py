@@ -14,7 +14,7 @@ from typing import Any
 
 from syntho_deploy import diff, documents, process
 from syntho_deploy.cluster import crds, predict, readiness, volumes
-from syntho_deploy.cluster.client import ApiError, Client, Object
+from syntho_deploy.cluster.client import AT_ONCE, ApiError, Client, Object
 from syntho_deploy.cluster.crds import CrdChange
 from syntho_deploy.cluster.ignore import Ignored
 from syntho_deploy.cluster.readiness import Live
@@ -40,7 +40,6 @@ CREATE, UPDATE, DELETE, REPLACE, KEPT, UNCHANGED, CONFLICT, REFUSED = [
 SIGNS = {CREATE: "+", UPDATE: "~", DELETE: "-", REPLACE: "!", KEPT: "=", CONFLICT: "x", REFUSED: "x"}
 STAYS = ("PersistentVolumeClaim", "Secret")  # what leaves a release and is kept on the cluster
 REPLACEABLE = ("Deployment",)  # an immutable field of anything else needs a person: it holds data, or a name others know
-WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -108,21 +107,22 @@ def make(client: Client, compiled: Compiled) -> Plan:
     Raises `PreflightError`, `LockedError` as the reads do; a change that is impossible is in the plan, not an error.
     """
     namespace, environment = compiled.environment.target.namespace, compiled.environment
-    store.learn(client, compiled)
-    releases = stored(client, namespace, [chart.release.name for chart in compiled.charts.values()])
-    _refuse_pending(releases.values(), environment.name)
-    files = [file for chart in compiled.charts.values() for file in chart.crds]
-    missing = crds.review(client, crds.due(client, files, environment.manage_crds), compiled.objects)
-    old = {name: _old_objects(found) for name, found in releases.items()}
-    kinds = {(item["apiVersion"], item["kind"]) for item in [*compiled.objects, *(item for items in old.values() for item in items)]}
-    live = snapshot(client, namespace, sorted(kinds | {("v1", "Pod"), ("v1", "PersistentVolumeClaim")}))
-    ignored = Ignored.read(client, environment.root, namespace)
-    before = {name: {label(item): item for item in items} for name, items in old.items()}
-    foreign = [name for name, release in releases.items() if not release.ours]
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        known = pool.submit(store.learn, client, compiled)
+        reviewed = pool.submit(_crds, client, compiled)
+        identified = pool.submit(_cluster_id, client)
+        scaled = pool.submit(Ignored.read, client, environment.root, namespace)
+        releases = stored(client, namespace, [chart.release.name for chart in compiled.charts.values()])
+        _refuse_pending(releases.values(), environment.name)
+        old = {name: _old_objects(found) for name, found in releases.items()}
+        kinds = {(item["apiVersion"], item["kind"]) for item in [*compiled.objects, *(item for items in old.values() for item in items)]}
+        live = snapshot(client, namespace, sorted(kinds | {("v1", "Pod"), ("v1", "PersistentVolumeClaim")}))
+        before = {name: {label(item): item for item in items} for name, items in old.items()}
+        foreign = [name for name, release in releases.items() if not release.ours]
         work = [(name, chart, item) for name, chart in compiled.charts.items() for item in chart.objects]
         last = [before.get(chart.release.name, {}).get(label(item)) for _, chart, item in work]
         taken = [chart.release.name in foreign for _, chart, _ in work]
+        missing, ignored = reviewed.result(), scaled.result()
         objects = list(pool.map(lambda one, old, over: _of_object(client, one[0], one[1], one[2], old, live, ignored, over), work, last, taken))
     for name, chart in compiled.charts.items():
         objects += _leaving(name, chart, old.get(chart.release.name, []), live)
@@ -130,10 +130,15 @@ def make(client: Client, compiled: Compiled) -> Plan:
     due = {chart.release.name: chart.version for name, chart in compiled.charts.items() if _is_due(releases.get(chart.release.name), name, objects)}
     present = {label(item): ignored.without(found, item) for item in compiled.objects if (found := _live_of(item, live))}
     return Plan(
-        environment.name, _cluster_id(client), _inputs(compiled), objects, missing, store.due(client, compiled), due,
+        environment.name, identified.result(), _inputs(compiled), objects, missing, store.due(compiled, known.result()), due,
         {key: documents.sha256(documents.canonical(diff.stable(item))) for key, item in sorted(present.items())},
         foreign, environment.before_upgrade,
     )  # fmt: skip
+
+
+def _crds(client: Client, compiled: Compiled) -> list[CrdChange]:
+    files = [file for chart in compiled.charts.values() for file in chart.crds]
+    return crds.review(client, crds.due(client, files, compiled.environment.manage_crds), compiled.objects)
 
 
 def _refuse_pending(releases: Iterable[Stored], environment: str) -> None:

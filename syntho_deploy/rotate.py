@@ -166,7 +166,7 @@ def _free(
 
 
 def _live(client: Client, compiled: Compiled) -> dict[str, Object | None]:
-    return {item.name: client.get("v1", "Secret", compiled.environment.target.namespace, item.name) for item in compiled.secrets}
+    return client.each("v1", "Secret", compiled.environment.target.namespace, (item.name for item in compiled.secrets))
 
 
 def _refuse_same(spec: SecretSpec, stored: Any, given: Any) -> None:

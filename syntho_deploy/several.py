@@ -87,8 +87,11 @@ class Place(NamedTuple):
     def strict(self) -> Compiled:
         """The compiled charts. Raises `InputError` for operations of the environment's own overlay that have no effect; those of a
         shared component may have none."""
-        compiled = self.compile()
-        errors, _ = explain.dead(self.project, self.helm)
+        self.project.values()  # which both need, and must be made by one
+        with ThreadPoolExecutor(1) as pool:
+            without_effect = pool.submit(explain.dead, self.project, self.helm)
+            compiled = self.compile()
+        errors, _ = without_effect.result()
         raise_all(errors)
         return compiled
 

@@ -243,7 +243,7 @@ def ensure(client: Client, compiled: Compiled, given: dict[str, str] | None = No
     needs, namespace = wanted(compiled), compiled.environment.target.namespace
     _check_referred(client, compiled)
     for _ in range(ATTEMPTS):
-        live = {need.name: client.get("v1", "Secret", namespace, need.name) for need in needs}
+        live = client.each("v1", "Secret", namespace, (need.name for need in needs))
         values = Values(client, compiled)
         for name, value in {**(given or {}), **stored_values(compiled, live)}.items():
             values.learn(name, value)
@@ -266,13 +266,13 @@ def _check_referred(client: Client, compiled: Compiled) -> None:
             _check(compiled, spec, _referred(client, compiled, spec))
 
 
-def due(client: Client, compiled: Compiled) -> list[str]:
-    """The Secrets, and what is missing in them, that `ensure` would write: `name (keys)`. No source is asked."""
-    namespace, found = compiled.environment.target.namespace, []
-    for need in wanted(compiled):
-        if missing := need.missing(client.get("v1", "Secret", namespace, need.name)):
-            found.append(f"{need.name} ({', '.join(missing)})")
-    return found
+def due(compiled: Compiled, live: dict[str, Object | None]) -> list[str]:
+    """The Secrets, and what is missing in them, that `ensure` would write: `name (keys)`. No source is asked.
+
+    live: what `learn` found.
+    """
+    absent = {need.name: need.missing(live[need.name]) for need in wanted(compiled)}
+    return [f"{name} ({', '.join(missing)})" for name, missing in absent.items() if missing]
 
 
 def stored_values(compiled: Compiled, live: dict[str, Object | None]) -> dict[str, str]:
@@ -295,18 +295,22 @@ def kept_at(compiled: Compiled, name: str) -> Iterator[tuple[str, str]]:
                 yield item.name, key
 
 
-def learn(client: Client, compiled: Compiled) -> None:
+def learn(client: Client, compiled: Compiled) -> dict[str, Object | None]:
     """Have the values that the cluster has of the environment's secrets masked from now on: what pods, other tools and older
-    objects say may quote them. All generations of a value are; the charts' own ones, which are words such as "password", are not."""
+    objects say may quote them. All generations of a value are; the charts' own ones, which are words such as "password", are not.
+
+    Returns the Secrets by name, None for one that is not there: those that are wanted, and those that sources name.
+    """
     referred = [spec.kubernetes for spec in compiled.environment.secrets.values() if spec.kubernetes]
-    needs = [need.name for need in wanted(compiled) if need.type in (DOCKER_CONFIG, TLS)]
-    names = {compiled.secret, *needs, *(item.name for item in compiled.secrets), *(name for name, _ in referred)}
-    live = {name: client.get("v1", "Secret", compiled.environment.target.namespace, name) for name in sorted(names)}
+    needs = wanted(compiled)
+    names = {compiled.secret, *(need.name for need in needs), *(name for name, _ in referred)}
+    live = client.each("v1", "Secret", compiled.environment.target.namespace, names)
     found = {*_texts(live[compiled.secret]).values(), *stored_values(compiled, live).values()}
     found |= {_texts(live[name]).get(key, "") for name, key in referred}
-    for content in (_texts(live[name]) for name in needs):
+    for content in (_texts(live[need.name]) for need in needs if need.type in (DOCKER_CONFIG, TLS)):
         found |= {content.get(PRIVATE_KEY, ""), *passwords(content.get(DOCKER_KEY, ""))}
     register(*found.difference(*compiled.public.values()))
+    return live
 
 
 def passwords(config: str) -> set[str]:
@@ -390,7 +394,7 @@ def missing(client: Client, compiled: Compiled) -> list[str]:
     """Every reference of a compiled object to a Secret, or a key, that is not in the cluster."""
     namespace = compiled.environment.target.namespace
     references = {(name, key) for item in compiled.objects for name, key, optional in secret_keys(item) if not optional}
-    live = {name: client.get("v1", "Secret", namespace, name) for name in sorted({name for name, _ in references})}
+    live = client.each("v1", "Secret", namespace, (name for name, _ in references))
     faults = []
     for name, key in sorted(references, key=str):
         found = live[name]
