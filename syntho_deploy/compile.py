@@ -314,7 +314,7 @@ class Project:
     def with_generation(self, name: str, generation: int) -> Project:
         """The same project with another generation of a secret; its values and renders are not made anew."""
         environment = self.environment
-        secrets = {**environment.secrets, name: replace(environment.secrets[name], generation=generation)}
+        secrets = {**environment.secrets, name: environment.secrets[name]._replace(generation=generation)}
         return replace(self, environment=replace(environment, secrets=secrets), manifests={}, _compiled=None)
 
     def render(self, helm: Helm) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from syntho_deploy import transaction
 from syntho_deploy.console import duration
@@ -36,8 +36,7 @@ PRESENT = ("secrets", "config_maps", "services", "service_accounts", "claims", "
 QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """Which cluster and where in it. Exactly one of `local` (a cluster of this machine, made on demand) and `context` is set."""
 
     namespace: str
@@ -58,16 +57,14 @@ class Present:
     largest_node: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(NamedTuple):
     """What a site asks of its images. registries: prefixes that an image's name must have one of; digests: each has a digest."""
 
     registries: tuple[str, ...] = ()
     digests: bool = False
 
 
-@dataclass(frozen=True)
-class Allowance:
+class Allowance(NamedTuple):
     """A finding of `invoke lint` that is allowed, and why: of a rule, in an object (`Kind/name`, a chart or a file; `*` stands for any text)."""
 
     rule: str
@@ -76,8 +73,7 @@ class Allowance:
     mark: Mark
 
 
-@dataclass(frozen=True)
-class SecretSpec:
+class SecretSpec(NamedTuple):
     """Where a secret's value comes from.
 
     generate: one of `GENERATORS`; env: the variable's name; file: a path; command: an argv list that prints it within `timeout`
@@ -165,8 +161,7 @@ class Release:
     name: str
 
 
-@dataclass(frozen=True)
-class Effect:
+class Effect(NamedTuple):
     """What a new value of a secret does beside the restart of its users.
 
     note: what happens then, said before; loses: what cannot be read any more; database: `Kind/name` of a workload that is a
@@ -178,8 +173,7 @@ class Effect:
     database: str = ""
 
 
-@dataclass(frozen=True)
-class ImageRole:
+class ImageRole(NamedTuple):
     """The image of one application of the release: the chart and the pointer of its mapping, which has a repository and a tag.
 
     tag: how the image writes the release's tag, with `${tag}` in the place of it.

@@ -61,7 +61,7 @@ def write(client: Client, compiled: Compiled, reason: str) -> int:
     content = {
         "when": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "who": who(), "reason": reason,
         "charts": {chart: _chart(one) for chart, one in compiled.charts.items()},
-        "secrets": [asdict(item) for item in compiled.secrets],
+        "secrets": [item._asdict() for item in compiled.secrets],
         "secret": compiled.secret,
     }  # fmt: skip
     data = base64.b64encode(gzip.compress(canonical(content).encode(), mtime=0)).decode()

@@ -12,7 +12,6 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from syntho_deploy.documents import Json, Keys, canonical, clone, map_strings, walk
@@ -39,8 +38,7 @@ def placeholders(value: Json, names: Iterable[str]) -> Json:
     return map_strings(value, lambda part: TOKEN.sub(lambda match: tokens.get(match[0], match[0]), part))
 
 
-@dataclass(frozen=True)
-class SecretObject:
+class SecretObject(NamedTuple):
     """A Secret that is ours to create. data: key to a text with `${secret:name}` and `${secret:name|url}` in it, and `$$` for `$`."""
 
     name: str

@@ -102,7 +102,7 @@ def _read(path: Path, limit: int) -> tuple[str, bytes]:
     if not stat.S_ISREG(status.st_mode):
         return SPECIAL, b""
     with path.open("rb") as file:
-        return EXECUTABLE if status.st_mode & stat.S_IXUSR else FILE, file.read(limit + 1)
+        return EXECUTABLE if status.st_mode & stat.S_IXUSR else FILE, file.read(min(status.st_size, limit) + 1)  # as many bytes are allocated first
 
 
 def refusals(entries: Mapping[str, Entry]) -> list[str]:

@@ -313,7 +313,7 @@ def test_without_an_answer_the_uid_is_a_placeholder_that_no_cluster_has(site: Pa
     assert f"  uid: {newenv.PLACEHOLDER} # yours: kubectl get namespace kube-system" in draft.text
     assert any("placeholder, with which deploy refuses every cluster" in note for note in draft.notes)
     environment = load_environment(write_files(tmp_path, {"envs/new.yaml": draft.text}), "new")
-    here = replace(environment, target=replace(environment.target, context="here"))
+    here = replace(environment, target=environment.target._replace(context="here"))
     with pytest.raises(PreflightError, match=f"this is another cluster.*{UID}.*{newenv.PLACEHOLDER}"):
         connect(here, lambda line: None)
 
