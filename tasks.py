@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from functools import partial
@@ -14,6 +16,8 @@ from invoke.tasks import task
 
 # invoke keeps Python from writing .pyc files (unless --write-pyc), and compiling our modules takes longer than running them
 sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+# at its end Python searches all that was made for garbage, twice, though the process goes: a tenth of a template
+atexit.register(gc.freeze)
 
 from syntho_deploy.console import acknowledge, command, confirm, duration, say, show, show_line, table, until_interrupted  # noqa: E402
 
