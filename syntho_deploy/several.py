@@ -43,7 +43,7 @@ class Shared:
 
     def __init__(self) -> None:
         self.charts: dict[Path, Vendored] = {}
-        self._clients: dict[Access, Client] = {}
+        self._clients: dict[tuple[Access, type[Client]], Client] = {}
         self._helm: Helm | None = None
         self._lock = threading.Lock()
 
@@ -53,12 +53,12 @@ class Shared:
             self._helm = self._helm or helm.find(told)
             return self._helm
 
-    def client(self, access: Access) -> Client:
+    def client(self, access: Access, kind: type[Client] = Client) -> Client:
         """The client of a cluster; what it learns of the cluster's kinds is known to all."""
         with self._lock:
-            if access not in self._clients:
-                self._clients[access] = Client(access)
-            return self._clients[access]
+            if (access, kind) not in self._clients:
+                self._clients[access, kind] = kind(access)
+            return self._clients[access, kind]
 
 
 class Place(NamedTuple):

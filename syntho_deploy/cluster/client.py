@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,16 @@ class Access:
     kubeconfig: str
     context: str
     what: str
+
+
+# Why a server cannot be reached, by the words of the error, and what to do; the first that is in them.
+UNREACHABLE = (
+    ("proxy", "check the proxy, or have this server's host in NO_PROXY"),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not of the authority in the kubeconfig: get the kubeconfig anew; or something between answers"),
+    ("resolve", "its name is not known here: check the server in the kubeconfig, the DNS of this machine and the VPN"),
+    ("timed out", "nothing answers there: check the network, the VPN and firewalls, and whether the server takes connections from here"),
+    ("refused", "nothing listens there: check that the cluster runs, and the server's port in the kubeconfig"),
+)
 
 
 class ApiError(DeployError):
@@ -102,10 +113,20 @@ class Client:
                 method, url, body=content, headers=headers, timeout=urllib3.Timeout(connect=TIMEOUT[0], read=silence), preload_content=not streamed
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise PreflightError(
-                f"the cluster {self.access.what} cannot be reached: {reason}", todo="check that it runs, the network and the proxy"
-            ) from None
+            raise _unreachable(self.access, error) from None
+
+    @property
+    def server(self) -> str:
+        """The server's URL."""
+        return str(self._api.configuration.host)
+
+    @property
+    def proxy(self) -> str:
+        """The proxy that requests go through, or ""."""
+        from kubernetes.client.rest import should_bypass_proxies
+
+        settings = self._api.configuration
+        return "" if not settings.proxy or should_bypass_proxies(settings.host, settings.no_proxy or "") else str(settings.proxy)
 
     def path(self, api_version: str, kind: str, namespace: str = "", name: str = "") -> str:
         """The URL path of an object or a collection.
@@ -212,6 +233,14 @@ class Client:
         made: Object = self.request("POST", path, item, {"fieldManager": MANAGER})
         return made
 
+    def create_dry(self, item: Object) -> list[str]:
+        """What the API server warns of when it is asked whether it would create an object. Writes nothing; raises `ApiError` for a no."""
+        path = self.path(item["apiVersion"], item["kind"], item["metadata"].get("namespace", ""))
+        response = self._send("POST", path, item, {"dryRun": "All"}, "application/json", "application/json")
+        if response.status >= 400:
+            raise _refusal(response.status, response.data.decode("utf-8", "replace"), f"POST {path}")
+        return re.findall(r'299 \S+ "((?:[^"\\]|\\.)*)"', response.headers.get("Warning", ""))  # RFC 7234, section 5.5
+
     def apply(self, item: Object, manager: str = MANAGER, force: bool = False, dry_run: bool = False) -> Object:
         """Server-side apply. With a resourceVersion in it, `ApiError` 409 when the object has moved."""
         metadata = item["metadata"]
@@ -229,6 +258,43 @@ class Client:
                 return False
             raise
         return True
+
+
+class Remembering(Client):
+    """A client that sends each GET once: who asks the same gets the answer that was given, which nobody changes. For a look at a
+    cluster from many sides; what it answers gets old."""
+
+    def __init__(self, access: Access) -> None:
+        super().__init__(access)
+        self._answers: dict[str, tuple[Any, DeployError | None]] = {}
+        self._waiting: dict[str, threading.Lock] = {}
+
+    def request(
+        self, method: str, path: str, body: Json | str = None, query: dict[str, str] | None = None,
+        content_type: str = "application/json", accept: str = "application/json",
+    ) -> Any:  # fmt: skip
+        """As a client's, but a GET is answered from memory after the first, errors too."""
+        if method != "GET":
+            return super().request(method, path, body, query, content_type, accept)
+        key = canonical([path, query or {}, accept])
+        with self._lock:
+            waiting = self._waiting.setdefault(key, threading.Lock())
+        with waiting:
+            if key not in self._answers:
+                try:
+                    self._answers[key] = super().request(method, path, body, query, content_type, accept), None
+                except DeployError as error:
+                    self._answers[key] = None, error
+        found, refused = self._answers[key]
+        if refused:
+            raise refused
+        return found
+
+
+def _unreachable(access: Access, error: Exception) -> PreflightError:
+    reason = str(getattr(error, "reason", None) or error)
+    todo = next((todo for word, todo in UNREACHABLE if word.lower() in reason.lower()), "check that it runs, the network and the proxy")
+    return PreflightError(f"the cluster {access.what} cannot be reached: {redact(reason)}", todo=todo)
 
 
 def _refusal(status: int, text: str, request: str) -> ApiError:

@@ -17,19 +17,32 @@ def connect(
     create: make the local cluster when it does not run. client_of: gives the client, which several environments may share.
     Raises `PreflightError`: no such context, unreachable, credentials refused, another cluster than `cluster.uid` names.
     """
-    client = client_of(_access(environment, say, create))
-    uid = environment.target.uid
-    if uid:
-        found = (client.get("v1", "Namespace", "", "kube-system") or {}).get("metadata", {}).get("uid", "")
-        if found != uid:
-            what = f"this is another cluster: its kube-system namespace has the uid {found or '(not readable)'}, the environment names {uid}"
-            raise PreflightError(what, environment.marks.get("cluster.uid"), "check cluster.context, and cluster.uid if the cluster was made anew")
+    client = client_of(access(environment, say, create))
+    if environment.target.uid:
+        identify(environment, uid_of(client))
     else:
         client.request("GET", "/version")
     return client
 
 
-def _access(environment: Environment, say: Callable[[str], None], create: bool) -> Access:
+def uid_of(client: Client) -> str:
+    """The identity of a cluster, "" where there is none to read."""
+    return str((client.get("v1", "Namespace", "", "kube-system") or {}).get("metadata", {}).get("uid", ""))
+
+
+def identify(environment: Environment, found: str) -> None:
+    """Raise `PreflightError` when this identity of a cluster is not the one that the environment names."""
+    uid = environment.target.uid
+    if uid and found != uid:
+        what = f"this is another cluster: its kube-system namespace has the uid {found or '(not readable)'}, the environment names {uid}"
+        raise PreflightError(what, environment.marks.get("cluster.uid"), "check cluster.context, and cluster.uid if the cluster was made anew")
+
+
+def access(environment: Environment, say: Callable[[str], None], create: bool = False) -> Access:
+    """How to reach the environment's cluster; nothing is asked of it yet. create: make the local cluster when it does not run.
+
+    Raises `PreflightError` when that does not run, and is not to be made.
+    """
     target = environment.target
     if not target.local:
         return access_by_context(target.kubeconfig, target.context)

@@ -1,21 +1,29 @@
-"""The checks by name, made side by side; what they found, for people and as data."""
+"""The checks by name, made side by side; what they found, for people and as data; and the table of them in docs/doctor.md.
+
+After a change to a check: python -m syntho_deploy.doctor.examine
+"""
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+from syntho_deploy import documents
+from syntho_deploy.cluster.client import ApiError
 from syntho_deploy.console import table
-from syntho_deploy.doctor import machine
-from syntho_deploy.doctor.subject import STATES, Missing, Result, Subject
+from syntho_deploy.doctor import cluster, ingress, machine, namespace, nodes, permissions, ray, release, secrets, storage
+from syntho_deploy.doctor.subject import STATES, Missing, Result, Subject, forbidden
 from syntho_deploy.errors import DeployError, PreflightError
 from syntho_deploy.several import Answer, Place
 
-MODULES = (machine,)
+MODULES = (machine, cluster, permissions, namespace, nodes, storage, ingress, secrets, release, ray)
 AT_ONCE = 24  # checks: nearly all of their time they wait for an answer
+BEGIN, END = "<!-- checks -->", "<!-- end of checks -->"
 
 Check = Callable[[Subject], Iterator[Result]]
 
@@ -55,6 +63,8 @@ def _ask(name: str, check: Check, subject: Subject) -> list[Result]:
     except Missing as missing:
         found.append(Result(name, "unknown", str(missing)))
     except DeployError as error:
+        if isinstance(error, ApiError) and (words := forbidden(error)):
+            return [*found, Result(name, "unknown", words, "docs/doctor.md has the rule")]
         found.append(Result(name, "error" if error.exit_code in (PreflightError.exit_code, 3) else "unknown", error.what, error.todo))
     return found
 
@@ -83,8 +93,41 @@ def data(name: str, results: list[Result]) -> dict[str, Any]:
 
 def text(name: str, results: list[Result]) -> str:
     """The results as people read them: a line each, and under it what to do."""
-    rows = table([(one.state, one.check, one.what) for one in results]).splitlines()
+    worst_first = sorted(_folded(results), key=lambda one: STATES.index(one.state))
+    rows = table([(one.state, one.check, one.what.replace("\n", "; ")) for one in worst_first]).splitlines()
+    indent = 2 + max((len(one.state) for one in worst_first), default=0)
     lines = []
-    for row, one in zip(rows, results, strict=True):
-        lines += [row, *([f"  -> {one.todo}"] if one.todo else [])]
+    for row, one in zip(rows, worst_first, strict=True):
+        lines += [row, *(f"{' ' * indent}{'-> ' if number == 0 else '   '}{part}" for number, part in enumerate(one.todo.splitlines()))]
     return "\n".join([f"{name}: {line(results)}", *lines])
+
+
+def _folded(results: list[Result]) -> list[Result]:
+    """What could not be asked for one and the same reason, in one line."""
+    together: dict[tuple[str, str], list[str]] = {}
+    for one in results:
+        if one.state == "unknown":
+            together.setdefault((one.what, one.todo), []).append(one.check)
+    folded = []
+    for one in results:
+        checks_of = together.get((one.what, one.todo), []) if one.state == "unknown" else []
+        if len(checks_of) > 1 and one.check == checks_of[0]:
+            folded.append(Result(f"{len(checks_of)} checks", one.state, f"{one.what}: {', '.join(checks_of)}", one.todo))
+        elif len(checks_of) < 2:
+            folded.append(one)
+    return folded
+
+
+def page(text: str) -> str:
+    """docs/doctor.md with the table of the checks in its place."""
+    rows = ["| check | of | what it asks, and why |", "|---|---|---|"]
+    for name, check in checks().items():
+        why = re.sub(r"\s+", " ", check.__doc__ or "").strip()
+        rows.append(f"| `{name}` | {check.__module__.rpartition('.')[2]} | {why.replace('|', chr(92) + '|')} |")
+    before, _, rest = text.partition(BEGIN)
+    return "\n".join([f"{before}{BEGIN}", *rows, f"{END}{rest.partition(END)[2]}"])
+
+
+if __name__ == "__main__":
+    docs = Path(__file__).resolve().parents[2] / "docs" / "doctor.md"
+    documents.write(docs, page(docs.read_text(encoding="utf-8")))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from threading import RLock
 from typing import Any, NamedTuple, TypeVar
 
 from syntho_deploy.checks.context import Context
-from syntho_deploy.cluster.client import Client
+from syntho_deploy.cluster.client import ApiError, Client, Object
 from syntho_deploy.compile import Compiled, Project
+from syntho_deploy.doctor.connection import Connection, connect
 from syntho_deploy.environment import Environment
 from syntho_deploy.errors import DeployError
 from syntho_deploy.several import Place
 
+NAMESPACED = ("pods", "deployments", "ingresses")  # what is listed in all namespaces
+NEW = "none yet"
 STATES = ("error", "warning", "unknown", "ok")  # the worst first; unknown: it could not be asked
 Asked = TypeVar("Asked")
 
@@ -61,9 +65,14 @@ class Subject:
         return self.environment.target.namespace
 
     @property
+    def connection(self) -> Connection:
+        """The way to the cluster, which is the right one, and what it says of itself and of us. Raises `Missing` when there is none."""
+        return self.once("the cluster", lambda: connect(self.place))
+
+    @property
     def client(self) -> Client:
-        """A client of the cluster, which is the right one. Raises `Missing` when there is none."""
-        return self.once("the cluster", self.place.client)
+        """A client of the cluster, which sends each GET once. Raises `Missing` when there is none."""
+        return self.connection.client
 
     @property
     def compiled(self) -> Compiled:
@@ -74,6 +83,28 @@ class Subject:
     def context(self) -> Context:
         """The compiled environment as lint's rules see it: its pods, its roles. Raises `Missing` as `compiled` does."""
         return Context(self.project, self.compiled, self.place.helm, lambda chart: None)
+
+    @property
+    def namespace_there(self) -> bool:
+        """Is the namespace there? Where it may not be read, what every namespace has tells it. Raises `Missing` when that may not either."""
+        try:
+            return self.found("v1", "Namespace", self.namespace) is not None
+        except Missing:
+            return self.found("v1", "ConfigMap", "kube-root-ca.crt", self.namespace) is not None
+
+    def listed(self, api_version: str, kind: str, namespace: str = "") -> list[Object]:
+        """The objects of a kind, in a namespace or in all. Raises `Missing` when the account may not list them."""
+        try:
+            return self.client.objects(api_version, kind, namespace)
+        except ApiError as error:
+            raise _forbidden(error) from error
+
+    def found(self, api_version: str, kind: str, name: str, namespace: str = "") -> Object | None:
+        """One object, or None when it, or its kind, is not there. Raises `Missing` when the account may not read it."""
+        try:
+            return self.client.get(api_version, kind, namespace, name)
+        except ApiError as error:
+            raise _forbidden(error) from error
 
     def once(self, what: str, ask: Callable[[], Asked]) -> Asked:
         """What `ask` returns, asked by the first only; `what` names it. Raises `Missing` for each when it raises a `DeployError`."""
@@ -92,7 +123,30 @@ class Subject:
         return answer
 
 
-def side_by_side(work: list[Callable[[], Asked]]) -> list[Asked]:
+def told(ask: Callable[[], Asked]) -> Asked:
+    """What `ask` returns. Raises the error behind a `Missing`: for the one check that tells it, where the others say that they were not asked."""
+    try:
+        return ask()
+    except Missing as missing:
+        raise (missing.__cause__ or missing) from None
+
+
+def forbidden(error: ApiError) -> str:
+    """What the account may not do, by the words of an API server that refused it; "" for another refusal."""
+    match = re.search(r'cannot (\w+) resource "([^"]*)" in API group "([^"]*)"(.*)', error.message) if error.status == 403 else None
+    if not match:
+        return ""
+    where = re.search(r'in the namespace "([^"]*)"', match[4])
+    place = f" in {where[1]}" if where else " in all namespaces" if match[1] == "list" and match[2] in NAMESPACED else ""
+    return f"the account may not {match[1]} {match[2]}{f'.{match[3]}' if match[3] else ''}{place}"
+
+
+def _forbidden(error: ApiError) -> Exception:
+    """What to raise for a refusal: a permission that lacks keeps one check from its answer, and no more."""
+    return Missing(f"{words}; docs/doctor.md has the rule") if (words := forbidden(error)) else error
+
+
+def side_by_side(work: Sequence[Callable[[], Asked]]) -> list[Asked]:
     """What each returns, asked at once."""
     with ThreadPoolExecutor(max(1, min(16, len(work)))) as pool:
         return [future.result() for future in [pool.submit(one) for one in work]]

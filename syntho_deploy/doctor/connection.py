@@ -1,0 +1,57 @@
+"""The way to the environment's cluster: reached, told apart from others, and what it says of itself and of us."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from syntho_deploy.cluster import preflight
+from syntho_deploy.cluster.client import ApiError, Client, Remembering
+from syntho_deploy.errors import PreflightError
+from syntho_deploy.several import Place
+
+WHO = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+LOG_IN = "the credentials are missing or expired: log in again"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """version: of /version; skew: seconds that the server's clock is ahead of ours; user: as the server knows us, empty where it is too
+    old to tell (before 1.28); uid: of the cluster, "" where it may not be read."""
+
+    client: Client
+    version: str
+    skew: float
+    user: dict[str, Any]
+    uid: str
+
+
+def connect(place: Place) -> Connection:
+    """Reach the cluster of an environment. Sends reads and one review.
+
+    Raises `PreflightError`: no such context, unreachable, no credentials, another cluster than `cluster.uid` names; `ApiError`: credentials
+    that are refused.
+    """
+    client = place.shared.client(preflight.access(place.environment, place.steps.say), Remembering)
+    before = datetime.now(UTC)
+    found, date = client.request_dated("/version")
+    middle = before + (datetime.now(UTC) - before) / 2
+    user = _allowed(lambda: client.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", WHO)["status"]["userInfo"], {})
+    uid = _allowed(lambda: preflight.uid_of(client), "")
+    preflight.identify(place.environment, uid)
+    return Connection(client, found["gitVersion"], (parsedate_to_datetime(date) - middle).total_seconds(), user, uid)
+
+
+def _allowed(ask: Callable[[], Any], otherwise: Any) -> Any:
+    """What is answered; `otherwise` where the account may not ask, or nothing is served there."""
+    try:
+        return ask()
+    except ApiError as error:
+        if "system:anonymous" in error.message:
+            raise PreflightError("the API server does not know us: we come without credentials", todo=LOG_IN) from None
+        if error.status not in (403, 404):
+            raise
+        return otherwise

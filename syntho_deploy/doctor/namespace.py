@@ -1,0 +1,255 @@
+"""The namespace: there, and with room for what is compiled, by its quota, its limits and what it allows pods to do."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from syntho_deploy.checks.context import amount
+from syntho_deploy.cluster.client import ApiError, Client
+from syntho_deploy.doctor.subject import Missing, Result, Subject, forbidden, side_by_side
+from syntho_deploy.doctor.workloads import Amounts, Asked, asked, containers, defaulted, effective, of_container, shown, summed
+from syntho_deploy.secrets import store
+
+ENFORCE = "pod-security.kubernetes.io/enforce"
+NEW = "none in a namespace that is yet to be made"
+KNOWN_SCOPES = ({"NotTerminating"}, {"NotBestEffort"}, {"NotTerminating", "NotBestEffort"})  # those that our pods are in
+
+Object = dict[str, Any]
+
+
+def namespace(subject: Subject) -> Iterator[Result]:
+    """The namespace is there, or deploy may make it; it is not on its way out."""
+    name = subject.namespace
+    try:
+        found = subject.found("v1", "Namespace", name)
+    except Missing:
+        if not subject.namespace_there:
+            raise
+        yield Result("namespace", "ok", f"{name} is there; the account may not read more of it")
+        return
+    if found is None and subject.environment.manage_namespace:
+        yield Result("namespace", "ok", f"{name} is not there; deploy makes it")
+    elif found is None:
+        yield Result("namespace", "error", f"{name} is not there, and manage.namespace is false", f"kubectl create namespace {name}")
+    elif found["metadata"].get("deletionTimestamp"):
+        reasons = [one["message"] for one in found.get("status", {}).get("conditions") or [] if one.get("status") == "True"]
+        todo = f"wait until it is gone; what keeps it: kubectl get namespace {name} -o yaml"
+        yield Result(
+            "namespace", "error", f"{name} is being deleted since {found['metadata']['deletionTimestamp']}: {'; '.join(reasons)[:300]}", todo
+        )
+    else:
+        yield Result("namespace", "ok", f"{name}, since {found['metadata']['creationTimestamp'][:10]}")
+
+
+def quota(subject: Subject) -> Iterator[Result]:
+    """Each ResourceQuota has room for what is compiled: what it counts now, less what is ours already, plus all pods, volumes and objects.
+    Where one counts a resource, each container must say how much it asks for, or the pod is refused."""
+    if not subject.namespace_there:
+        yield Result("quota", "ok", NEW)
+        return
+    quotas = subject.listed("v1", "ResourceQuota", subject.namespace)
+    wanted, there = (_counted(subject, live) for live in (False, True)) if quotas else ({}, {})
+    for one in quotas:
+        yield exceeded(one, wanted, there, _silent(subject, one))
+    if not quotas:
+        yield Result("quota", "ok", "none")
+
+
+def exceeded(one: Object, wanted: Amounts, there: Amounts, silent: dict[str, list[str]]) -> Result:
+    """What a ResourceQuota means for what is wanted in all. there: what of it is counted already; silent: which pods say nothing of a
+    resource, and are therefore refused."""
+    name, hard, used = one["metadata"]["name"], one.get("spec", {}).get("hard") or {}, one.get("status", {}).get("used") or {}
+    scopes = set(one["spec"].get("scopes") or ()) | ({"a selector"} if one["spec"].get("scopeSelector") else set())
+    if scopes and scopes not in KNOWN_SCOPES:
+        return Result("quota", "unknown", f"{name} is for some pods only ({', '.join(sorted(scopes))})", f"kubectl describe quota {name}")
+    if silent:
+        listed = "; ".join(f"{resource}: {', '.join(pods)}" for resource, pods in silent.items())
+        todo = "component resources sets them; or have a LimitRange with defaults made in the namespace"
+        return Result("quota", "error", f"{name} counts what these pods do not say, and refuses them: {listed}", todo)
+    faults, rooms = [], []
+    for key, limit in hard.items():
+        need = wanted.get(_plain(key))
+        if need is None or (most := amount(limit)) is None:
+            continue
+        others = max(0.0, (amount(used.get(key, "0")) or 0.0) - there.get(_plain(key), 0.0))
+        if others + need > most + 1e-6:
+            taken = f" beside {shown(key, others)} of others" if others else ""
+            faults.append(f"{key}: {shown(key, need)}{taken} of {limit}")
+        rooms.append((others + need) / most if most else 0.0)
+    if faults:
+        todo = f"have the quota raised, or ask for less (component resources): kubectl describe quota {name}"
+        return Result("quota", "error", f"{name} is too small for all that is compiled: {'; '.join(faults)}", todo)
+    return Result("quota", "ok", f"{name} has room" + (f", {max(rooms):.0%} used at most then" if rooms else ""))
+
+
+def _plain(key: str) -> str:
+    """`cpu` and `memory` of a quota are requests, and so on."""
+    return f"requests.{key}" if key in ("cpu", "memory", "ephemeral-storage") else key
+
+
+def _silent(subject: Subject, one: Object) -> dict[str, list[str]]:
+    """Which pods say nothing of a resource that a quota counts."""
+    found: dict[str, list[str]] = {}
+    for key in one.get("spec", {}).get("hard") or {}:
+        part, _, resource = _plain(key).partition(".")
+        if part in ("requests", "limits") and resource in ("cpu", "memory"):
+            silent = {pod.name for pod in _pods(subject) if any(resource not in of_container(each, part) for each in containers(pod.spec))}
+            found |= {key: sorted(silent)} if silent else {}
+    return found
+
+
+def _pods(subject: Subject) -> list[Asked]:
+    """The compiled pods with what the namespace's LimitRanges give them."""
+    limits = _limits(subject)
+    return [Asked(one.name, defaulted(one.spec, limits), one.labels, one.least, one.most) for one in asked(subject.context)]
+
+
+def _limits(subject: Subject) -> list[Object]:
+    return [limit for one in subject.listed("v1", "LimitRange", subject.namespace) for limit in one["spec"].get("limits") or []]
+
+
+def _counted(subject: Subject, live: bool) -> Amounts:
+    """What quotas count of the compiled objects; live: only of what of them is there already."""
+    client, where = subject.client, subject.namespace
+    pods = _pods(subject)
+    if live:
+        specs = [(one["spec"], 1) for one in subject.listed("v1", "Pod", where) if _counts(one) and any(pod.covers(one) for pod in pods)]
+    else:
+        specs = [(pod.spec, pod.least) for pod in pods]
+    total: Amounts = {"pods": sum(count for _, count in specs), "count/pods": sum(count for _, count in specs)}
+    for spec, count in specs:
+        for part in ("requests", "limits"):
+            total = summed([total, {f"{part}.{key}": value * count for key, value in effective(spec, part).items()}])
+    kept = [item for item in subject.compiled.objects if not live or _is_there(client, item, where)]
+    counts = Counter(_resource(client, item) for item in kept)
+    secrets = [need.name for need in store.wanted(subject.compiled)]
+    present = {item["metadata"]["name"] for item in subject.listed("v1", "Secret", where)} if live else set(secrets)
+    counts["secrets"] += sum(name in present for name in secrets)
+    for item in kept:
+        kind = item.get("spec", {}).get("type") if item["kind"] == "Service" else ""
+        counts["services.loadbalancers"] += kind == "LoadBalancer"
+        counts["services.nodeports"] += kind in ("LoadBalancer", "NodePort")
+        if item["kind"] == "PersistentVolumeClaim":
+            size = amount(((item["spec"].get("resources") or {}).get("requests") or {}).get("storage", "0")) or 0.0
+            of_class = f"{item['spec'].get('storageClassName')}.storageclass.storage.k8s.io/"
+            total = summed([total, {"requests.storage": size, f"{of_class}requests.storage": size, f"{of_class}persistentvolumeclaims": 1}])
+    return summed([total, *({key: float(value), f"count/{key}": float(value)} for key, value in counts.items())])
+
+
+def _counts(pod: Object) -> bool:
+    return pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+
+
+def _is_there(client: Client, item: Object, where: str) -> bool:
+    return any(one["metadata"]["name"] == item["metadata"]["name"] for one in client.objects(item["apiVersion"], item["kind"], where))
+
+
+def _resource(client: Client, item: Object) -> str:
+    """An object's resource as quotas name it: `services`, `deployments.apps`."""
+    group = item["apiVersion"].rpartition("/")[0]
+    try:
+        plural = client.path(item["apiVersion"], item["kind"]).rpartition("/")[2]
+    except ApiError:  # it comes with the CRDs
+        plural = f"{item['kind'].lower()}s"
+    return f"{plural}.{group}" if group else plural
+
+
+def limit_range(subject: Subject) -> Iterator[Result]:
+    """Each container, pod and volume is within the namespace's LimitRanges: at least, at most, and the ratio of limit to request."""
+    if not subject.namespace_there:
+        yield Result("limit-range", "ok", NEW)
+        return
+    limits = _limits(subject)
+    claims = [item for item in subject.compiled.objects if item["kind"] == "PersistentVolumeClaim"]
+    faults = outside(limits, _pods(subject), claims)
+    if faults:
+        more = f" and {len(faults) - 4} more" if len(faults) > 4 else ""
+        todo = "component resources sets what pods ask for, volume-sizes what volumes do; or: kubectl describe limitrange"
+        yield Result("limit-range", "error", f"{'; '.join(faults[:4])}{more}", todo)
+    else:
+        yield Result("limit-range", "ok", f"all pods and volumes are within {len(limits)} limits" if limits else "none")
+
+
+def outside(limits: list[Object], pods: list[Asked], claims: list[Object]) -> list[str]:
+    """What LimitRanges (their `spec.limits`) refuse of these pods and volume claims, a sentence each."""
+    faults = []
+    for limit in limits:
+        if limit.get("type") == "Container":
+            each = [(pod.name, one) for pod in pods for one in containers(pod.spec)]
+            found = [(f"{name} {one.get('name')}", of_container(one, "requests"), of_container(one, "limits")) for name, one in each]
+            faults += [f"{name}: {fault}" for name, requests, most in found for fault in _outside(limit, requests, most)]
+        if limit.get("type") == "Pod":
+            found = [(pod.name, effective(pod.spec, "requests"), effective(pod.spec, "limits")) for pod in pods]
+            faults += [f"{name}: {fault}" for name, requests, most in found for fault in _outside(limit, requests, most)]
+        if limit.get("type") == "PersistentVolumeClaim":
+            for item in claims:
+                size = of_container(item["spec"], "requests")
+                faults += [f"{item['metadata']['name']}: {fault}" for fault in _outside(limit, size, size)]
+    return faults
+
+
+def _outside(limit: Object, requests: Amounts, limits: Amounts) -> Iterator[str]:
+    for key, text in (limit.get("min") or {}).items():
+        if (found := requests.get(key)) is None:
+            yield f"asks for no {key}, at least {text} is wanted"
+        elif found < (amount(text) or 0.0):
+            yield f"asks for {shown(key, found)} of {key}, less than {text}"
+    for key, text in (limit.get("max") or {}).items():
+        if (found := limits.get(key)) is None:
+            yield f"has no limit of {key}, at most {text} is allowed"
+        elif found > (amount(text) or 0.0):
+            yield f"may take {shown(key, found)} of {key}, more than {text}"
+    for key, text in (limit.get("maxLimitRequestRatio") or {}).items():
+        ratio = limits.get(key, 0.0) / requests[key] if requests.get(key) else None
+        if ratio is not None and ratio > (amount(text) or 0.0) + 1e-9:
+            yield f"its limit of {key} is {ratio:.3g} times its request, more than {text}"
+
+
+def pod_security(subject: Subject) -> Iterator[Result]:
+    """The namespace takes pods as they are compiled. Asked by a dry run of each: Pod Security, priority and runtime classes, and the webhooks
+    of the cluster answer as they will; what they warn of is shown. The labels alone are told where the account may not create pods."""
+    if not subject.namespace_there:
+        yield Result("pod-security", "ok", "not asked: the namespace is yet to be made")
+        return
+    pods = asked(subject.context)
+    answers = side_by_side([partial(_dry, subject, pod) for pod in pods])
+    refused = [(pod.name, text) for pod, (text, _) in zip(pods, answers, strict=True) if text]
+    forbidden_to = next((text for _, text in refused if text.startswith("the account may not")), "")
+    level = _level(subject)
+    if forbidden_to:
+        yield Result("pod-security", "unknown", f"{forbidden_to}, which a dry run asks for" + (f"; the namespace enforces {level}" if level else ""))
+        return
+    for text in dict.fromkeys(text for _, text in refused):
+        names = ", ".join(name for name, other in refused if other == text)
+        todo = "component security/restricted" if "PodSecurity" in text else "ask who runs the cluster for what these pods must be"
+        yield Result("pod-security", "error", f"{names}: {text}", todo)
+    for warning in dict.fromkeys(warning for _, warnings in answers for warning in warnings):
+        names = ", ".join(pod.name for pod, (_, warnings) in zip(pods, answers, strict=True) if warning in warnings)
+        yield Result("pod-security", "warning", f"{names}: {warning}")
+    if not refused:
+        yield Result("pod-security", "ok", f"{len(pods)} pods are taken by a dry run" + (f"; the namespace enforces {level}" if level else ""))
+
+
+def _level(subject: Subject) -> str:
+    try:
+        found = subject.found("v1", "Namespace", subject.namespace)
+    except Missing:
+        return ""
+    return str(((found or {}).get("metadata", {}).get("labels") or {}).get(ENFORCE, ""))
+
+
+def _dry(subject: Subject, pod: Asked) -> tuple[str, list[str]]:
+    """Why a pod is refused, or ""; and what the API server warns of. The account of a pod may come with the release: it is left out."""
+    spec = {key: value for key, value in pod.spec.items() if key not in ("serviceAccountName", "serviceAccount")}
+    metadata = {"generateName": "syntho-doctor-", "namespace": subject.namespace, "labels": pod.labels}
+    try:
+        return "", subject.client.create_dry({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    except ApiError as error:
+        if error.status not in (400, 403, 422):
+            raise
+        words = re.sub(r'^pods "[^"]*" is forbidden: |^Pod "[^"]*" is invalid: ', "", error.message)
+        return forbidden(error) or words, []

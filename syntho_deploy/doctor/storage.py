@@ -1,0 +1,120 @@
+"""Storage: classes that are there and serve what is asked of them, and the volume claims that exist already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from syntho_deploy.checks.context import LOCAL_CLASSES
+from syntho_deploy.cluster import readiness
+from syntho_deploy.cluster.readiness import Live
+from syntho_deploy.doctor.subject import NEW, Missing, Result, Subject
+from syntho_deploy.documents import load
+
+API = "storage.k8s.io/v1"
+DEFAULT = "storageclass.kubernetes.io/is-default-class"
+SHARED = ("ReadWriteMany", "ReadOnlyMany")
+LATER = "WaitForFirstConsumer"
+
+Object = dict[str, Any]
+
+
+@cache
+def block_provisioners() -> frozenset[str]:
+    """Provisioners of block storage, whose volumes one node mounts at a time."""
+    return frozenset(load(Path(__file__).parent / "block_provisioners.yaml").data)
+
+
+def storage_classes(subject: Subject) -> Iterator[Result]:
+    """The class of each compiled volume is there (or one default, where none is named), and serves the access modes that are asked of it, by
+    what `cluster.present.storage_classes` says, else by what is known of its provisioner."""
+    claims = list(_claims(subject))
+    if not claims:
+        yield Result("storage-classes", "ok", "no volume is asked for")
+        return
+    classes = {item["metadata"]["name"]: item for item in subject.listed(API, "StorageClass")}
+    said = subject.environment.present.storage_classes
+    local = dict.fromkeys(LOCAL_CLASSES, SHARED) if subject.environment.target.local else {}
+    wanted: dict[str | None, list[Object]] = {}
+    for claim in claims:
+        wanted.setdefault(claim["spec"].get("storageClassName"), []).append(claim)
+    for name, several in wanted.items():
+        yield of_class(name, several, classes, {**local, **said})
+
+
+def _claims(subject: Subject) -> Iterator[Object]:
+    for item in subject.compiled.objects:
+        if item["kind"] == "PersistentVolumeClaim":
+            yield item
+        yield from (item.get("spec") or {}).get("volumeClaimTemplates") or []
+
+
+def of_class(name: str | None, claims: list[Object], classes: dict[str, Object], said: dict[str, tuple[str, ...]]) -> Result:
+    """What the class of some claims is like. name: None for the default; classes: those of the cluster; said: access modes by class."""
+    of = ", ".join(claim["metadata"]["name"] for claim in claims)
+    listed = ", ".join(sorted(classes)) or "none"
+    todo = f"component storage-class with one that is there: {listed}"
+    if name is None:
+        defaults = sorted(each for each, item in classes.items() if (item["metadata"].get("annotations") or {}).get(DEFAULT) == "true")
+        if len(defaults) != 1:
+            what = f"{of} name{'s' * (len(claims) == 1)} no class, and {', '.join(defaults) or 'none'} is the default"
+            return Result("storage-classes", "warning" if defaults else "error", what, todo)
+        name = defaults[0]
+    if name == "":
+        return Result("storage-classes", "warning", f"{of}: the class is empty, so that somebody has to make the volumes", todo)
+    if name not in classes:
+        return Result("storage-classes", "error", f"there is no class {name}, of {of}", todo)
+    item = classes[name]
+    shared = [claim["metadata"]["name"] for claim in claims if set(claim["spec"].get("accessModes") or ()) & set(SHARED)]
+    provisioner = item["provisioner"]
+    bad = not set(said[name]) & set(SHARED) if said.get(name) else provisioner in block_provisioners()
+    if shared and bad:
+        why = "as the environment says" if said.get(name) else f"its provisioner is {provisioner}"
+        what = f"{name} serves one node at a time ({why}), and {', '.join(shared)} is to be shared"
+        todo = "component storage-class with a storage_class_rwx of a file share; or say what it serves in cluster.present.storage_classes"
+        return Result("storage-classes", "error", what, todo)
+    traits = [provisioner, "binds when a pod comes" if item.get("volumeBindingMode") == LATER else "binds at once"]
+    traits.append("grows" if item.get("allowVolumeExpansion") else "cannot grow")
+    return Result("storage-classes", "ok", f"{name}: {', '.join(traits)}; for {len(claims)} claims{', shared too' if shared else ''}")
+
+
+def claims(subject: Subject) -> Iterator[Result]:
+    """The volume claims that are there are bound, or wait for their first pod, as their class says; else the reason in the words of the
+    provisioner."""
+    names = {item["metadata"]["name"] for item in subject.compiled.objects if item["kind"] == "PersistentVolumeClaim"}
+    sets = [item for item in subject.compiled.objects if item["kind"] == "StatefulSet"]
+    prefixes = tuple(
+        f"{one['metadata']['name']}-{item['metadata']['name']}-" for item in sets for one in item["spec"].get("volumeClaimTemplates") or []
+    )
+    live = subject.listed("v1", "PersistentVolumeClaim", subject.namespace)
+    ours = [item for item in live if item["metadata"]["name"] in names or (prefixes and item["metadata"]["name"].startswith(prefixes))]
+    pods = subject.listed("v1", "Pod", subject.namespace)
+    seen = Live({(item["kind"], item["metadata"]["name"]): item for item in [*ours, *pods]}, lambda name: _mode(subject, name))
+    waiting = {item["metadata"]["name"]: reason for item in ours if (reason := readiness.unready(item, seen))}
+    for name, reason in waiting.items():
+        said = _said(subject, name)
+        yield Result("claims", "error", f"{name}: {reason}{f': {said}' if said else ''}", f"kubectl describe pvc {name} -n {subject.namespace}")
+    if not waiting:
+        left = len(ours) - sum(item.get("status", {}).get("phase") == "Bound" for item in ours)
+        yield Result("claims", "ok", f"{len(ours) - left} bound{f', {left} waiting for a first pod' if left else ''}" if ours else NEW)
+
+
+def _mode(subject: Subject, name: str | None) -> str:
+    try:
+        classes = subject.listed(API, "StorageClass")
+    except Missing:
+        return LATER
+    return next((item.get("volumeBindingMode", "") for item in classes if item["metadata"]["name"] == name), "")
+
+
+def _said(subject: Subject, claim: str) -> str:
+    """The last event of a claim, in its words; "" where there is none or it may not be read."""
+    try:
+        events = subject.listed("v1", "Event", subject.namespace)
+    except Missing:
+        return ""
+    of = [one for one in events if one["involvedObject"].get("name") == claim and one["involvedObject"].get("kind") == "PersistentVolumeClaim"]
+    last = max(of, key=lambda one: one.get("lastTimestamp") or one.get("eventTime") or "", default={})
+    return " ".join(str(last.get("message", "")).split())[:300]
