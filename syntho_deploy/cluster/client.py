@@ -239,7 +239,8 @@ class Client:
         response = self._send("POST", path, item, {"dryRun": "All"}, "application/json", "application/json")
         if response.status >= 400:
             raise _refusal(response.status, response.data.decode("utf-8", "replace"), f"POST {path}")
-        return re.findall(r'299 \S+ "((?:[^"\\]|\\.)*)"', response.headers.get("Warning", ""))  # RFC 7234, section 5.5
+        found = re.findall(r'299 \S+ "((?:[^"\\]|\\.)*)"', response.headers.get("Warning", ""))  # RFC 7234, section 5.5
+        return [re.sub(r"\\(.)", r"\1", text) for text in found]
 
     def apply(self, item: Object, manager: str = MANAGER, force: bool = False, dry_run: bool = False) -> Object:
         """Server-side apply. With a resourceVersion in it, `ApiError` 409 when the object has moved."""

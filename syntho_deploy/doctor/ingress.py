@@ -158,7 +158,7 @@ def addresses(host: str) -> list[str] | None:
 def tls(subject: Subject) -> Iterator[Result]:
     """The TLS Secret of an Ingress has the right type, a certificate that covers the hosts and is valid for 30 days more, and its key; or it is
     made: by the environment's secrets, or by cert-manager, whose issuer is there and ready."""
-    made = {need.name for need in store.wanted(subject.compiled)}
+    made = {need.name for need in subject.wanted}
     found = 0
     for item in _ingresses(subject):
         for entry in item["spec"].get("tls") or []:

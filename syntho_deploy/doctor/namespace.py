@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,6 @@ from syntho_deploy.checks.context import amount
 from syntho_deploy.cluster.client import ApiError, Client
 from syntho_deploy.doctor.subject import Missing, Result, Subject, forbidden, side_by_side
 from syntho_deploy.doctor.workloads import Amounts, Asked, asked, containers, defaulted, effective, of_container, shown, summed
-from syntho_deploy.secrets import store
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
 NEW = "none in a namespace that is yet to be made"
@@ -54,23 +54,23 @@ def quota(subject: Subject) -> Iterator[Result]:
     quotas = subject.listed("v1", "ResourceQuota", subject.namespace)
     wanted, there = (_counted(subject, live) for live in (False, True)) if quotas else ({}, {})
     for one in quotas:
-        yield exceeded(one, wanted, there, _silent(subject, one))
+        yield from exceeded(one, wanted, there, _silent(subject, one))
     if not quotas:
         yield Result("quota", "ok", "none")
 
 
-def exceeded(one: Object, wanted: Amounts, there: Amounts, silent: dict[str, list[str]]) -> Result:
+def exceeded(one: Object, wanted: Amounts, there: Amounts, silent: dict[str, list[str]]) -> list[Result]:
     """What a ResourceQuota means for what is wanted in all. there: what of it is counted already; silent: which pods say nothing of a
     resource, and are therefore refused."""
     name, hard, used = one["metadata"]["name"], one.get("spec", {}).get("hard") or {}, one.get("status", {}).get("used") or {}
     scopes = set(one["spec"].get("scopes") or ()) | ({"a selector"} if one["spec"].get("scopeSelector") else set())
     if scopes and scopes not in KNOWN_SCOPES:
-        return Result("quota", "unknown", f"{name} is for some pods only ({', '.join(sorted(scopes))})", f"kubectl describe quota {name}")
+        return [Result("quota", "unknown", f"{name} is for some pods only ({', '.join(sorted(scopes))})", f"kubectl describe quota {name}")]
+    found, faults, rooms = [], [], []
     if silent:
         listed = "; ".join(f"{resource}: {', '.join(pods)}" for resource, pods in silent.items())
         todo = "component resources sets them; or have a LimitRange with defaults made in the namespace"
-        return Result("quota", "error", f"{name} counts what these pods do not say, and refuses them: {listed}", todo)
-    faults, rooms = [], []
+        found.append(Result("quota", "error", f"{name} counts what these pods do not say, and refuses them: {listed}", todo))
     for key, limit in hard.items():
         need = wanted.get(_plain(key))
         if need is None or (most := amount(limit)) is None:
@@ -82,8 +82,8 @@ def exceeded(one: Object, wanted: Amounts, there: Amounts, silent: dict[str, lis
         rooms.append((others + need) / most if most else 0.0)
     if faults:
         todo = f"have the quota raised, or ask for less (component resources): kubectl describe quota {name}"
-        return Result("quota", "error", f"{name} is too small for all that is compiled: {'; '.join(faults)}", todo)
-    return Result("quota", "ok", f"{name} has room" + (f", {max(rooms):.0%} used at most then" if rooms else ""))
+        found.append(Result("quota", "error", f"{name} is too small for all that is compiled: {'; '.join(faults)}", todo))
+    return found or [Result("quota", "ok", f"{name} has room" + (f"; then it is {max(rooms):.0%} used at most" if rooms else ""))]
 
 
 def _plain(key: str) -> str:
@@ -105,7 +105,7 @@ def _silent(subject: Subject, one: Object) -> dict[str, list[str]]:
 def _pods(subject: Subject) -> list[Asked]:
     """The compiled pods with what the namespace's LimitRanges give them."""
     limits = _limits(subject)
-    return [Asked(one.name, defaulted(one.spec, limits), one.labels, one.least, one.most) for one in asked(subject.context)]
+    return [replace(one, spec=defaulted(one.spec, limits)) for one in asked(subject.context)]
 
 
 def _limits(subject: Subject) -> list[Object]:
@@ -126,7 +126,7 @@ def _counted(subject: Subject, live: bool) -> Amounts:
             total = summed([total, {f"{part}.{key}": value * count for key, value in effective(spec, part).items()}])
     kept = [item for item in subject.compiled.objects if not live or _is_there(client, item, where)]
     counts = Counter(_resource(client, item) for item in kept)
-    secrets = [need.name for need in store.wanted(subject.compiled)]
+    secrets = [need.name for need in subject.wanted]
     present = {item["metadata"]["name"] for item in subject.listed("v1", "Secret", where)} if live else set(secrets)
     counts["secrets"] += sum(name in present for name in secrets)
     for item in kept:
@@ -217,7 +217,7 @@ def pod_security(subject: Subject) -> Iterator[Result]:
         return
     pods = asked(subject.context)
     answers = side_by_side([partial(_dry, subject, pod) for pod in pods])
-    refused = [(pod.name, text) for pod, (text, _) in zip(pods, answers, strict=True) if text]
+    refused = [(pod.name, text) for pod, (text, _) in zip(pods, answers, strict=True) if text and not _told_elsewhere(subject, text)]
     forbidden_to = next((text for _, text in refused if text.startswith("the account may not")), "")
     level = _level(subject)
     if forbidden_to:
@@ -225,13 +225,29 @@ def pod_security(subject: Subject) -> Iterator[Result]:
         return
     for text in dict.fromkeys(text for _, text in refused):
         names = ", ".join(name for name, other in refused if other == text)
-        todo = "component security/restricted" if "PodSecurity" in text else "ask who runs the cluster for what these pods must be"
-        yield Result("pod-security", "error", f"{names}: {text}", todo)
-    for warning in dict.fromkeys(warning for _, warnings in answers for warning in warnings):
+        todo = "component security/restricted" if "PodSecurity" in text else "ask who runs the cluster what these pods must be"
+        yield Result("pod-security", "error", f"{text}: {names}", todo)
+    warned = list(dict.fromkeys(warning for _, warnings in answers for warning in warnings))
+    for warning in warned:
         names = ", ".join(pod.name for pod, (_, warnings) in zip(pods, answers, strict=True) if warning in warnings)
-        yield Result("pod-security", "warning", f"{names}: {warning}")
-    if not refused:
+        yield Result("pod-security", "warning", f"{warning}: {names}")
+    if not refused and not warned:
         yield Result("pod-security", "ok", f"{len(pods)} pods are taken by a dry run" + (f"; the namespace enforces {level}" if level else ""))
+
+
+def _told_elsewhere(subject: Subject, text: str) -> bool:
+    """Is a refusal one of a LimitRange or a ResourceQuota that the checks of these have read?"""
+    kind = (
+        "ResourceQuota"
+        if text.startswith(("exceeded quota", "failed quota"))
+        else "LimitRange"
+        if re.search(r" usage per |limit to request", text)
+        else ""
+    )
+    try:
+        return bool(kind and subject.listed("v1", kind, subject.namespace))
+    except Missing:
+        return False
 
 
 def _level(subject: Subject) -> str:
@@ -245,11 +261,18 @@ def _level(subject: Subject) -> str:
 def _dry(subject: Subject, pod: Asked) -> tuple[str, list[str]]:
     """Why a pod is refused, or ""; and what the API server warns of. The account of a pod may come with the release: it is left out."""
     spec = {key: value for key, value in pod.spec.items() if key not in ("serviceAccountName", "serviceAccount")}
+    spec["volumes"] = [*(spec.get("volumes") or []), *({"name": name, "emptyDir": {}} for name in pod.volumes)]
     metadata = {"generateName": "syntho-doctor-", "namespace": subject.namespace, "labels": pod.labels}
     try:
-        return "", subject.client.create_dry({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+        warnings = subject.client.create_dry({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+        return "", list(map(_short, warnings))
     except ApiError as error:
         if error.status not in (400, 403, 422):
             raise
         words = re.sub(r'^pods "[^"]*" is forbidden: |^Pod "[^"]*" is invalid: ', "", error.message)
-        return forbidden(error) or words, []
+        return forbidden(error) or _short(words), []
+
+
+def _short(words: str) -> str:
+    """What Pod Security says, without the name of each container."""
+    return re.sub(r" \((?:pod|container)[^)]*\)", "", words) if "PodSecurity" in words else words

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from syntho_deploy.cluster import crds
 from syntho_deploy.cluster.client import ApiError, Client
-from syntho_deploy.doctor.subject import Result, Subject, side_by_side
+from syntho_deploy.doctor.subject import Result, Subject, side_by_side, told
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubject{}reviews"
 EVERY = ("get", "list", "watch", "create", "update", "patch", "delete")
@@ -153,11 +153,13 @@ def _rules(subject: Subject) -> list[dict[str, Any]] | None:
     """What the account may do in the namespace, in one answer; None where the API server cannot list all of it (a webhook decides)."""
     body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": subject.namespace}}
 
+    client = subject.client
+
     def ask() -> dict[str, Any]:
-        found: dict[str, Any] = subject.client.request("POST", REVIEWS.format("rules"), body)["status"]
+        found: dict[str, Any] = client.request("POST", REVIEWS.format("rules"), body)["status"]
         return found
 
-    status = subject.once("the permissions", ask)
+    status = told(lambda: subject.once("the permissions", ask))
     return None if status.get("incomplete") else list(status["resourceRules"])
 
 

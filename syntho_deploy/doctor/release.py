@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from syntho_deploy import unlock
+from syntho_deploy.checks import schema
 from syntho_deploy.cluster import crds as definitions
 from syntho_deploy.cluster import lease as leases
 from syntho_deploy.cluster import record as kept
@@ -15,6 +16,8 @@ from syntho_deploy.cluster.client import ApiError
 from syntho_deploy.cluster.releases import stored
 from syntho_deploy.doctor.subject import NEW, Missing, Result, Subject, forbidden, side_by_side
 from syntho_deploy.errors import DeployError
+
+API = "apiextensions.k8s.io/v1"
 
 
 def crds(subject: Subject) -> Iterator[Result]:
@@ -37,21 +40,21 @@ def crds(subject: Subject) -> Iterator[Result]:
 
 def _crd(subject: Subject, file: Path) -> Result:
     """One CRD; where nothing is wrong, its name stands in the place of the check's."""
+    managed = subject.environment.manage_crds
     try:
         name = definitions.name_of(file)
-        live = subject.found("apiextensions.k8s.io/v1", "CustomResourceDefinition", name)
-        versions = ", ".join(one["name"] for one in live["spec"]["versions"] if one.get("served")) if live else ""
-        due = definitions.due(subject.client, [file], subject.environment.manage_crds)
-        if live is None:
-            return Result(name, "ok", "deploy brings it")
-        lost = set(live.get("status", {}).get("storedVersions") or ()) - {one["name"] for one in live["spec"]["versions"]}
-        if lost:
-            todo = f"take it out of status.storedVersions once no object is stored in it: kubectl get crd {name} -o yaml"
-            return Result("crds", "error", f"{name} has objects stored as {', '.join(sorted(lost))}, a version that it lacks", todo)
-        if not due:
-            return Result(name, "ok", f"serves {versions}")
-        change = definitions.review(subject.client, due, subject.compiled.objects)[0]
-        return Result(name, "ok", f"serves {versions}; deploy changes it: {'; '.join(change.changes)}")
+        due = definitions.due(subject.client, [file], managed)
+        if due:
+            change = definitions.review(subject.client, due, subject.compiled.objects)[0]
+            return Result(name, "ok", "deploy brings it" if change.new else f"deploy changes it: {'; '.join(change.changes)}")
+        if managed:
+            return Result(name, "ok", "as vendored")
+        live = subject.found(API, "CustomResourceDefinition", name) or {}
+        group = name.partition(".")[2]
+        ours = {api.rpartition("/")[2] for api in schema.served(subject.compiled) if api.startswith(f"{group}/")}
+        versions = [one["name"] for one in live.get("spec", {}).get("versions") or [] if one.get("served")]
+        newer = sorted(set(versions) - ours)
+        return Result(name, "ok", f"serves {', '.join(versions)}" + (f"; {', '.join(newer)} is not in ours" if newer else ""))
     except Missing as missing:
         return Result("crds", "unknown", str(missing))
     except DeployError as error:
@@ -63,7 +66,7 @@ def releases(subject: Subject) -> Iterator[Result]:
     """The two releases are not there yet, or deployed. One that helm left pending keeps every deploy out; one that failed is mended by the next."""
     env = subject.environment.name
     charts = {chart.release.name: chart for chart in subject.compiled.charts.values()}
-    found = subject.once("the releases", lambda: stored(subject.client, subject.namespace, list(charts)))
+    found = stored(subject.client, subject.namespace, list(charts))
     good: dict[str, list[str]] = {}
     for name, chart in charts.items():
         one = found.get(name)
@@ -89,7 +92,7 @@ def releases(subject: Subject) -> Iterator[Result]:
 
 def lease(subject: Subject) -> Iterator[Result]:
     """Nobody else works on the environment. A holder that gives no sign of life is passed over by the next run."""
-    found = subject.once("the Lease", lambda: leases.look(subject.client, subject.namespace))
+    found = leases.look(subject.client, subject.namespace)
     text = unlock.text({"lease": asdict(found), "releases": []}, subject.environment.name)
     what, _, todo = text.partition("\n  -> ")
     yield Result("lease", "warning" if found.state == leases.HELD else "ok", "free" if text.startswith("nothing locks") else what, todo)
@@ -97,7 +100,7 @@ def lease(subject: Subject) -> Iterator[Result]:
 
 def record(subject: Subject) -> Iterator[Result]:
     """The last state that was deployed and verified, to which `invoke rollback` can go back."""
-    found = subject.once("the records", lambda: kept.records(subject.client, subject.environment.name, subject.namespace))
+    found = kept.records(subject.client, subject.environment.name, subject.namespace)
     if not found:
         yield Result("record", "ok", NEW)
         return

@@ -6,18 +6,19 @@ from collections.abc import Iterator
 from functools import partial
 
 from syntho_deploy.checks.context import issued
-from syntho_deploy.doctor.subject import Result, Subject, side_by_side
+from syntho_deploy.doctor.subject import Result, Subject, side_by_side, told
 from syntho_deploy.environment import SecretSpec
 from syntho_deploy.errors import DeployError
 from syntho_deploy.secrets import manage, sources, store
-from syntho_deploy.secrets.manage import State
 from syntho_deploy.secrets.sentinels import secret_keys
 
 
 def secrets(subject: Subject) -> Iterator[Result]:
     """Each secret of the environment is in the cluster, or its source gives a value that can be right. Where the two differ, nothing happens
     until a rotation."""
-    found = _states(subject)
+    client, compiled = subject.client, subject.compiled
+    told(lambda: subject.wanted)
+    found = manage.states(client, compiled)
     by_name = {spec.name: spec for spec in subject.environment.secrets.values()}
     absent = [one.name for one in found if not one.exists]
     faults = dict(zip(absent, side_by_side([partial(_source_fault, subject, by_name[name]) for name in absent]), strict=True))
@@ -32,10 +33,6 @@ def secrets(subject: Subject) -> Iterator[Result]:
     there = sum(one.exists for one in found)
     left = f", {len(found) - there - sum(map(bool, faults.values()))} to be made by deploy" if there < len(found) else ""
     yield Result("secrets", "ok", f"{there} of {len(found)} are there{left}")
-
-
-def _states(subject: Subject) -> list[State]:
-    return subject.once("the state of the secrets", lambda: manage.states(subject.client, subject.compiled))
 
 
 def _source_fault(subject: Subject, spec: SecretSpec) -> DeployError | None:
@@ -54,7 +51,7 @@ def _source_fault(subject: Subject, spec: SecretSpec) -> DeployError | None:
 
 def secret_references(subject: Subject) -> Iterator[Result]:
     """Each Secret and key that a pod names is there, unless deploy makes it; and each pull secret is of the type that a kubelet takes."""
-    made = {need.name: set(need.data) for need in store.wanted(subject.compiled)}
+    made = {need.name: set(need.data) for need in subject.wanted}
     ingresses = [item for item in subject.compiled.objects if item["kind"] == "Ingress" and issued(item)]
     later = {entry.get("secretName") for item in ingresses for entry in item["spec"].get("tls") or []}
     names = {(name, key) for item in subject.compiled.objects for name, key, optional in secret_keys(item) if not optional}

@@ -15,6 +15,7 @@ from syntho_deploy.compile import Compiled, Project
 from syntho_deploy.doctor.connection import Connection, connect
 from syntho_deploy.environment import Environment
 from syntho_deploy.errors import DeployError
+from syntho_deploy.secrets import store
 from syntho_deploy.several import Place
 
 NAMESPACED = ("pods", "deployments", "ingresses")  # what is listed in all namespaces
@@ -83,6 +84,11 @@ class Subject:
     def context(self) -> Context:
         """The compiled environment as lint's rules see it: its pods, its roles. Raises `Missing` as `compiled` does."""
         return Context(self.project, self.compiled, self.place.helm, lambda chart: None)
+
+    @property
+    def wanted(self) -> list[store.Wanted]:
+        """The Secrets that deploy makes. Raises `Missing` where their names cannot be told."""
+        return self.once("the names of the Secrets", lambda: store.wanted(self.compiled))
 
     @property
     def namespace_there(self) -> bool:

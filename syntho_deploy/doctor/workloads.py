@@ -14,13 +14,15 @@ COUNTABLE = ("cpu", "memory", "ephemeral-storage")
 
 @dataclass(frozen=True)
 class Asked:
-    """Pods of one template. name: `Kind/name`, of Ray with the group; least, most: how many there may be; labels: those that are known."""
+    """Pods of one template. name: `Kind/name`, of Ray with the group; least, most: how many there may be; labels: those that are known;
+    volumes: which each pod gets of its own."""
 
     name: str
     spec: dict[str, Any]
     labels: dict[str, str]
     least: int
     most: int
+    volumes: tuple[str, ...] = ()
 
     @property
     def requests(self) -> Amounts:
@@ -50,7 +52,8 @@ def _asked(pod: Pod) -> Asked:
         scaled = bool(pod.item["spec"].get("enableInTreeAutoscaling"))
         return Asked(name, pod.spec, labels, count, max(count, _number(group.get("maxReplicas"), count)) if scaled else count)
     count = _number(group.get("replicas"), 1)
-    return Asked(name, pod.spec, labels, count, count)
+    volumes = tuple(one["metadata"]["name"] for one in group.get("volumeClaimTemplates") or [])
+    return Asked(name, pod.spec, labels, count, count, volumes)
 
 
 def _number(value: Any, otherwise: int) -> int:
@@ -118,10 +121,9 @@ def summed(several: Iterable[Amounts]) -> Amounts:
 def shown(resource: str, value: float) -> str:
     """An amount as people write it: 250m, 1.5, 2Gi, 300Mi."""
     if resource.endswith(("memory", "storage")):
-        for unit, size in (("Ti", 2**40), ("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)):
-            if abs(value) >= size:
-                return f"{value / size:.3g}{unit}"
-        return f"{value:.0f}"
+        decimal = value % 1e6 == 0 and value % 2**20 != 0  # written as 2G
+        units = (("T", 1e12), ("G", 1e9), ("M", 1e6)) if decimal else (("Ti", 2.0**40), ("Gi", 2.0**30), ("Mi", 2.0**20), ("Ki", 2.0**10))
+        return next((f"{value / size:.3g}{unit}" for unit, size in units if value >= size), f"{value:.0f}")
     if resource.endswith("cpu") and 0 < abs(value) < 1:
         return f"{value * 1000:.0f}m"
     return f"{value:.4g}"
