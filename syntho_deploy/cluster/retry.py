@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import urllib3
 
 ATTEMPTS = 5  # after the first; with the pauses between them, 8 s at most when no Retry-After asks for longer
@@ -22,6 +24,15 @@ class Retry(urllib3.Retry):
     def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
         """Is an answer of this status a reason to send the request again?"""
         return status_code == 429 or (status_code in BUSY and method != "POST") or (status_code == 500 and method == "GET")
+
+    def increment(
+        self, method: str | None = None, url: str | None = None, response: Any = None, error: Exception | None = None, _pool: Any = None,
+        _stacktrace: Any = None,
+    ) -> Retry:  # fmt: skip
+        """The tries that are left. Raises at once for a certificate that is not the server's: it will not be at the next try."""
+        if error and "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise urllib3.exceptions.MaxRetryError(_pool, url or "", error)
+        return super().increment(method, url, response, error, _pool, _stacktrace)
 
 
 def policy() -> Retry:

@@ -10,13 +10,20 @@ from syntho_deploy.checks import schema
 from syntho_deploy.cluster.client import ApiError
 from syntho_deploy.compile import is_custom
 from syntho_deploy.doctor.subject import Result, Subject, side_by_side, told
+from syntho_deploy.errors import PreflightError
 
 
 def cluster(subject: Subject) -> Iterator[Result]:
     """The cluster is reached by the environment's context, with credentials that it takes, and is the one that `cluster.uid` names. Told
     apart: no such context, a server that nothing answers for (its name, its port, its certificate, the network), credentials that are missing
     or expired, another cluster."""
-    found = told(lambda: subject.connection)
+    try:
+        found = told(lambda: subject.connection)
+    except PreflightError as error:
+        if not subject.environment.target.local:
+            raise
+        yield Result("cluster", "warning", f"{error.what}; deploy makes it", error.todo)
+        return
     uid = f"uid {found.uid}" if found.uid else "its uid may not be read"
     pinned = ", as the environment names it" if subject.environment.target.uid else ""
     yield Result("cluster", "ok", f"{found.client.access.what.removeprefix('of ')}, {found.client.server}, {uid}{pinned}")

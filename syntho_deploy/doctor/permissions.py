@@ -43,14 +43,14 @@ class Need(NamedTuple):
 def permissions(subject: Subject) -> Iterator[Result]:
     """The account may do in the namespace what a deploy does there: read and write each kind that is compiled, Secrets, its Lease, and pods."""
     rules = _rules(subject)
-    wanted = list(dict.fromkeys([*_objects(subject), *_of(WORK, subject.namespace), *_grants(subject, rules)]))
+    wanted = in_namespace(subject, rules)
     yield _result(subject, "permissions", _lacking(subject.client, wanted, rules), len(wanted), f"Role in {subject.namespace}")
 
 
 def cluster_permissions(subject: Subject) -> Iterator[Result]:
     """The account may do in the whole cluster what `manage` says that deploy does there: CRDs, the namespace; and read the cluster's uid, where
     the environment names it."""
-    wanted = _cluster_wide(subject)
+    wanted = in_cluster(subject)
     yield _result(subject, "cluster-permissions", _lacking(subject.client, wanted, None), len(wanted), "ClusterRole")
 
 
@@ -92,6 +92,11 @@ def rules_of(lacking: Iterable[Need]) -> list[str]:
 
 def _of(work: Iterable[tuple[str, str, tuple[str, ...]]], namespace: str) -> list[Need]:
     return [Need(group, resource, verb, namespace) for group, resource, verbs in work for verb in verbs]
+
+
+def in_namespace(subject: Subject, rules: list[dict[str, Any]] | None) -> list[Need]:
+    """What a deploy needs in its namespace. rules: what the account may do there, None where that is not known."""
+    return list(dict.fromkeys([*_objects(subject), *_of(WORK, subject.namespace), *_grants(subject, rules)]))
 
 
 def _objects(subject: Subject) -> list[Need]:
@@ -137,7 +142,8 @@ def _grants(subject: Subject, rules: list[dict[str, Any]] | None) -> list[Need]:
     return [Need(RBAC, "roles", verb, subject.namespace) for verb in ("escalate", *(["bind"] if bound else []))]
 
 
-def _cluster_wide(subject: Subject) -> list[Need]:
+def in_cluster(subject: Subject) -> list[Need]:
+    """What a deploy needs in the whole cluster."""
     environment, needs = subject.environment, []
     if environment.manage_namespace:
         needs += [Need("", "namespaces", verb, name=subject.namespace if verb != "create" else "") for verb in ("get", "create", "patch")]

@@ -20,7 +20,7 @@ def account(site: Site, cluster_wide: bool, without: tuple[str, ...] = ()) -> No
     sign_in(site, "deployer")
     for role in DOCUMENTED if cluster_wide else DOCUMENTED[:1]:
         rules = [rule for rule in role["rules"] if not set(without) & set(rule["resources"])]
-        _bind(client, {**role, "rules": rules, "metadata": {"name": f"{role['metadata']['name']}-{site.namespace}"}}, site.namespace)
+        bind(client, {**role, "rules": rules, "metadata": {"name": f"{role['metadata']['name']}-{site.namespace}"}}, site.namespace)
     environment = site.read()
     environment["manage"] = {"crds": cluster_wide, "namespace": cluster_wide}
     site.write(environment)
@@ -41,7 +41,8 @@ def sign_in(site: Site, name: str) -> None:
     site.write(environment)
 
 
-def _bind(client: Client, role: dict[str, Any], namespace: str) -> None:
+def bind(client: Client, role: dict[str, Any], namespace: str) -> None:
+    """Have the account "deployer" of a namespace have a Role or a ClusterRole."""
     kind = role["kind"]
     where = {} if kind == "ClusterRole" else {"namespace": namespace}
     role["metadata"] |= where

@@ -18,14 +18,15 @@ import pytest
 import yaml
 
 from syntho_deploy.cluster import lease, local
-from syntho_deploy.cluster.client import Client
+from syntho_deploy.cluster.client import ApiError, Client
 from syntho_deploy.compile import Project
+from syntho_deploy.doctor import permissions
 from syntho_deploy.doctor.examine import checks, examine
 from syntho_deploy.doctor.subject import Result, Subject
 from syntho_deploy.several import Place, Shared
 from syntho_deploy.steps import Steps
 from tests.e2e.observer import Observer
-from tests.e2e.permissions import _bind, account, sign_in
+from tests.e2e.permissions import DOCUMENTED, account, bind, sign_in
 from tests.e2e.site import Site
 
 pytestmark = pytest.mark.administrator
@@ -319,6 +320,71 @@ def test_a_second_operator_that_watches_the_namespace_is_told(home: Site) -> Non
     assert "two operators would watch home: default/kuberay-operator (quay.io/kuberay/operator:v1.4.2)" in found[0].what
 
 
+def test_an_issuer_of_cert_manager_is_there_and_ready(home: Site, eventually: Eventually) -> None:
+    client, patch = home.client(), [
+        {"op": "add", "path": "/metadata/annotations/cert-manager.io~1issuer", "value": "acme"},
+        {"op": "add", "path": "/spec/tls", "value": [{"hosts": ["syntho.localhost"], "secretName": "site-tls"}]},
+    ]  # fmt: skip
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    crd = an("CustomResourceDefinition", "issuers.cert-manager.io", api="apiextensions.k8s.io/v1", spec={
+        "group": "cert-manager.io", "scope": "Namespaced", "names": {"kind": "Issuer", "plural": "issuers"},
+        "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+    })  # fmt: skip
+    issuer = an(
+        "Issuer", "acme", home.namespace, "cert-manager.io/v1", status={"conditions": [{"type": "Ready", "status": "False", "message": "no DNS"}]}
+    )
+    with overlaid(home, [{"target": {"kind": "Ingress", "name": "frontend-ingress"}, "patch": patch}]):
+        assert [one.what for one in doctor(home, "tls")] == [
+            "there is no Issuer acme of cert-manager",
+            "site-tls is not there; cert-manager makes it",
+        ]
+        assert ill(doctor(home, "secret-references")) == []
+        with there(client, crd):
+            eventually(lambda: serves(home.client(), issuer))
+            with there(home.client(), issuer):
+                assert doctor(home, "tls")[0].what == "the Issuer acme is not ready: no DNS"
+                issuer["status"]["conditions"][0]["status"] = "True"
+                home.client().apply(issuer, force=True)
+                assert ill(doctor(home, "tls")) == []
+
+
+def serves(client: Client, item: Object) -> bool:
+    """Does the API server serve a kind by now?"""
+    try:
+        return bool(client.path(item["apiVersion"], item["kind"]))
+    except ApiError:
+        return False
+
+
+def test_the_permissions_that_are_asked_for_are_those_that_are_documented(home: Site) -> None:
+    environment = home.read()
+    uid = (home.client().get("v1", "Namespace", "", "kube-system") or {})["metadata"]["uid"]
+    home.write({**environment, "cluster": {
+        "context": home.cluster.context, "kubeconfig": str(home.cluster.kubeconfig), "namespace": home.namespace, "uid": uid,
+    }})  # fmt: skip
+    subject = Subject(Place(Project.load(home.root, home.name), Steps(), Shared()))
+    beside = [(group, resource, verb) for group, resource, verb, _ in permissions.BESIDE]
+    asked = [{need[:3] for need in permissions.in_namespace(subject, None)} | set(beside), {need[:3] for need in permissions.in_cluster(subject)}]
+    home.write(environment)
+    for role, found in zip(DOCUMENTED, asked, strict=True):
+        assert found == {
+            (group, resource, verb)
+            for rule in role["rules"] for group in rule["apiGroups"] for resource in rule["resources"] for verb in rule["verbs"]
+            if resource != "networkpolicies"  # of a component that this environment has not
+        }  # fmt: skip
+
+
+def test_a_local_cluster_that_does_not_run_is_no_error(home: Site) -> None:
+    home.write({**home.read(), "cluster": {"local": "no-such-cluster", "namespace": "a"}}, "elsewhere")
+    place = Place(Project.load(home.root, "elsewhere"), Steps(), Shared())
+    found = examine(Subject(place), MINE)
+    home.file.with_stem("elsewhere").unlink()
+    assert only(found, "cluster")[1:] == (
+        "warning", "the local cluster no-such-cluster does not run; deploy makes it", "invoke cluster --env=elsewhere --create",
+    )  # fmt: skip
+    assert not [one for one in found if one.state == "error"]
+
+
 def test_a_namespace_that_is_missing_or_on_its_way_out_is_told(bare: Site) -> None:
     client, where = bare.client(), bare.namespace
     before = bare.read()
@@ -352,7 +418,7 @@ def test_the_documented_account_gets_answers_and_the_rules_that_lack(bare: Site)
     assert lacking.what.endswith("get, create, update leases.coordination.k8s.io")
     rules = yaml.safe_load("\n".join(lacking.todo.splitlines()[1:]))
     metadata = {"name": f"more-{bare.namespace}"}
-    _bind(bare.client(), {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": rules}, bare.namespace)
+    bind(bare.client(), {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": rules}, bare.namespace)
     assert only(doctor(bare, "permissions"), "permissions").state == "ok"
 
 
