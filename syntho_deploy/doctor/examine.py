@@ -83,7 +83,8 @@ def any_error(results: list[Result]) -> bool:
 def line(results: list[Result]) -> str:
     """How many results there are of each state that occurs."""
     count = {state: sum(one.state == state for one in results) for state in STATES}
-    return ", ".join(f"{number} {state}" for state, number in count.items() if number)
+    plural = {"error": "errors", "warning": "warnings"}
+    return ", ".join(f"{number} {plural.get(state, state) if number > 1 else state}" for state, number in count.items() if number)
 
 
 def data(name: str, results: list[Result]) -> dict[str, Any]:

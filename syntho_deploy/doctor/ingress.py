@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from syntho_deploy.checks.context import issued
-from syntho_deploy.doctor.subject import Missing, Result, Subject
+from syntho_deploy.doctor.subject import Missing, Result, Subject, side_by_side
 from syntho_deploy.secrets import certificates, store
 
 API = "networking.k8s.io/v1"
@@ -112,12 +113,16 @@ def _pairs(item: Object) -> Iterator[tuple[str, str]]:
 
 def dns(subject: Subject) -> Iterator[Result]:
     """Each host is known to the DNS of this machine and, once the Ingress has an address, leads there. Before another proxy it may not."""
+    leads: dict[str, list[str]] = {}  # host to the addresses of its Ingress
     for item in _ingresses(subject):
         live = subject.found(API, "Ingress", item["metadata"]["name"], subject.namespace) or {}
         entries = ((live.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
-        wanted = {one.get("ip") or one.get("hostname") for one in entries}
         for host in _hosts(item):
-            yield resolved(host, addresses(host), {each: addresses(each) or [] for each in wanted if each})
+            leads[host] = [one.get("ip") or one.get("hostname") for one in entries]
+    names = sorted({*leads, *(one for several in leads.values() for one in several)})
+    known = dict(zip(names, side_by_side([partial(addresses, name) for name in names]), strict=True))
+    for host, several in leads.items():
+        yield resolved(host, known[host], {one: known[one] or [] for one in several})
 
 
 def resolved(host: str, found: list[str] | None, wanted: dict[str, list[str]]) -> Result:

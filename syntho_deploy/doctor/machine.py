@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import urlsplit
 
 from syntho_deploy import tools
+from syntho_deploy.cluster import local
 from syntho_deploy.doctor.subject import Missing, Result, Subject, told
 from syntho_deploy.redact import redact
 
@@ -52,7 +53,7 @@ def local_tools(subject: Subject) -> Iterator[Result]:
     """The programs that make the cluster of a local environment are there. Without them it cannot be made anew."""
     if not subject.environment.target.local:
         return
-    provider = "kind" if "(kind)" in subject.client.access.what else "kwok"
+    provider = str(local.status(subject.environment.target.local)["provider"])
     found = {one.name: one for one in tools.status() if one.name in OF_CLUSTER[provider]}
     missing = [name for name, one in found.items() if not one.tool]
     if missing:

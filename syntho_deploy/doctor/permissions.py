@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import groupby
 from typing import Any, NamedTuple
 
 from syntho_deploy.cluster import crds
 from syntho_deploy.cluster.client import ApiError, Client
 from syntho_deploy.doctor.subject import Result, Subject, side_by_side, told
+from syntho_deploy.errors import DeployError
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubject{}reviews"
 EVERY = ("get", "list", "watch", "create", "update", "patch", "delete")
@@ -51,7 +51,22 @@ def cluster_permissions(subject: Subject) -> Iterator[Result]:
     """The account may do in the whole cluster what `manage` says that deploy does there: CRDs, the namespace; and read the cluster's uid, where
     the environment names it."""
     wanted = in_cluster(subject)
-    yield _result(subject, "cluster-permissions", _lacking(subject.client, wanted, None), len(wanted), "ClusterRole")
+    lacking = _lacking(subject.client, wanted, None)
+    spare = [need for need in lacking if need.verb in ("create", "patch") and _is_there(subject, need.resource)]
+    if spare:
+        yield _told("cluster-permissions", "warning", spare, "ClusterRole", ", which is not needed today, since it is there")
+    if len(lacking) > len(spare) or not spare:
+        yield _result(subject, "cluster-permissions", [need for need in lacking if need not in spare], len(wanted), "ClusterRole")
+
+
+def _is_there(subject: Subject, resource: str) -> bool:
+    """Is what is written of a resource there already: the namespace, or every CRD as vendored?"""
+    if resource == "namespaces":
+        return subject.namespace_there
+    try:
+        return not crds.due(subject.client, [file for chart in subject.compiled.charts.values() for file in chart.crds], True)
+    except DeployError:
+        return False
 
 
 def more_permissions(subject: Subject) -> Iterator[Result]:
@@ -70,8 +85,10 @@ def _result(subject: Subject, check: str, lacking: list[Need], count: int, role:
 
 
 def _told(check: str, state: str, lacking: list[Need], role: str, loss: str = "") -> Result:
-    grouped = [(one, [need.verb for need in needs]) for one, needs in groupby(lacking, lambda need: (need.group, need.resource, need.name))]
-    listed = "; ".join(f"{', '.join(verbs)} {resource}{f'.{group}' if group else ''}" for (group, resource, _), verbs in grouped)
+    verbs: dict[str, list[str]] = {}
+    for need in lacking:
+        verbs.setdefault(".".join(filter(None, (need.resource, need.group))), []).append(need.verb)
+    listed = "; ".join(f"{', '.join(found)} {resource}" for resource, found in verbs.items())
     return Result(check, state, f"the account may not {listed}{loss}", f"add to its {role}, as docs/rbac.md has it:\n" + "\n".join(rules_of(lacking)))
 
 

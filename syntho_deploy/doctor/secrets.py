@@ -25,14 +25,14 @@ def secrets(subject: Subject) -> Iterator[Result]:
     for one in found:
         if fault := faults.get(one.name):
             yield Result("secrets", "error", f'"{one.name}" is not there, and {one.source} gives none: {fault.what}', fault.todo)
-        elif one.exists and one.same.startswith("the source does not answer"):
-            yield Result("secrets", "warning", f'"{one.name}" is there; {one.same}', f"it is asked again only by a rotation; source: {one.source}")
         elif one.exists and one.same.startswith("no:"):
             todo = f"invoke secrets --env={subject.environment.name} --rotate={one.name}"
             yield Result("secrets", "warning", f'"{one.name}" is another than {one.source} gives now', todo)
     there = sum(one.exists for one in found)
+    silent = [one.name for one in found if one.exists and one.same.startswith("the source does not answer")]
     left = f", {len(found) - there - sum(map(bool, faults.values()))} to be made by deploy" if there < len(found) else ""
-    yield Result("secrets", "ok", f"{there} of {len(found)} are there{left}")
+    unasked = f"; here no source answers for {', '.join(silent)}, which only a rotation asks for" if silent else ""
+    yield Result("secrets", "ok", f"{there} of {len(found)} are there{left}{unasked}")
 
 
 def _source_fault(subject: Subject, spec: SecretSpec) -> DeployError | None:

@@ -124,7 +124,10 @@ def test_doctor_writes_nothing_and_shows_no_secret(home: Site, audited: local.Cl
     secret = site.get("Secret", "syntho-ui-secrets", "v1") or {}
     observer.values |= {base64.b64decode(value).decode() for value in secret["data"].values()}
     before = audited.audit_log.stat().st_size
-    observer.invoke("doctor", "--json", code=json_code(observer))
+    running = observer.start(site.argv("--debug", "doctor", f"--env={site.name}", "--json"))
+    for said in running.communicate(timeout=120):
+        observer.search("what doctor said", said.encode())
+    assert running.returncode in (0, 4)  # the services outside are not there
     events = [json.loads(line) for line in audited.audit_log.read_bytes()[before:].decode().splitlines()]
     ours = [event for event in events if event.get("userAgent", "").startswith(("OpenAPI-Generator", "Helm"))]
     writes = {
@@ -135,11 +138,6 @@ def test_doctor_writes_nothing_and_shows_no_secret(home: Site, audited: local.Cl
     reads = [event["requestURI"] for event in ours if event["verb"] in ("get", "list")]
     assert sorted({uri for uri in reads if reads.count(uri) > 1}) == [], "asked twice"
     assert observer.look() == []
-
-
-def json_code(observer: Observer) -> int:
-    """The exit code that the services outside, which are not there, leave to doctor."""
-    return 4 if set(checks()) - set(MINE) else 0
 
 
 def test_what_the_namespace_has_no_room_for_is_told(home: Site, eventually: Eventually) -> None:
@@ -242,7 +240,7 @@ def test_secrets_that_cannot_be_had_are_told_and_no_value_is(home: Site) -> None
         with there(client, registry | {"type": "Opaque", "data": {"x": "eA=="}}):
             found = doctor(home, "secrets", "secret-references")
             assert '"core.db.password" is not there, and kubernetes vault/db gives none' in " ".join(one.what for one in found)
-            assert [one.state for one in found if '"license" is there; the source does not answer' in one.what] == ["warning"]
+            assert any("here no source answers for license, which only a rotation asks for" in one.what for one in found if one.state == "ok")
             assert any(one.what.startswith("the pull secret syntho-cr-secret has the type Opaque") for one in found)
         with there(client, an("Secret", "vault", home.namespace, data={"other": "eA=="})):
             assert any("the Secret vault has no key db; it has other" in one.what for one in doctor(home, "secret-references"))
@@ -354,6 +352,15 @@ def serves(client: Client, item: Object) -> bool:
         return bool(client.path(item["apiVersion"], item["kind"]))
     except ApiError:
         return False
+
+
+def test_a_permission_to_make_what_is_there_is_not_needed_today(home: Site, bare: Site) -> None:
+    account(bare, cluster_wide=False)
+    bare.write({**bare.read(), "manage": {"crds": False, "namespace": True}})
+    warning, error = doctor(bare, "cluster-permissions")
+    assert (warning.state, error.state) == ("warning", "error")
+    assert warning.what == "the account may not create, patch namespaces, which is not needed today, since it is there"
+    assert error.todo.endswith(f'- {{apiGroups: [""], resources: [namespaces], resourceNames: [{bare.namespace}], verbs: [get]}}')
 
 
 def test_the_permissions_that_are_asked_for_are_those_that_are_documented(home: Site) -> None:
