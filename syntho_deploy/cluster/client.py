@@ -36,7 +36,8 @@ class Access:
 
 # Why a server cannot be reached, by the words of the error, and what to do; the first that is in them.
 UNREACHABLE = (
-    ("proxy", "check the proxy, or have this server's host in NO_PROXY"),
+    ("tunnel connection", "the proxy refuses this server: have its host in NO_PROXY, or the proxy let it through"),
+    ("to proxy", "check the proxy, or have this server's host in NO_PROXY"),
     ("CERTIFICATE_VERIFY_FAILED", "its certificate is not of the authority in the kubeconfig: get the kubeconfig anew; or something between answers"),
     ("resolve", "its name is not known here: check the server in the kubeconfig, the DNS of this machine and the VPN"),
     ("timed out", "nothing answers there: check the network, the VPN and firewalls, and whether the server takes connections from here"),

@@ -9,8 +9,15 @@ from functools import partial
 from syntho_deploy.checks import schema
 from syntho_deploy.cluster.client import ApiError
 from syntho_deploy.compile import is_custom
-from syntho_deploy.doctor.subject import Result, Subject, side_by_side, told
+from syntho_deploy.doctor.subject import Missing, Result, Subject, side_by_side, told
 from syntho_deploy.errors import PreflightError
+
+# What `cluster.present` of an environment names: API version, kind, in the namespace?
+PRESENT = {
+    "secrets": ("v1", "Secret", True), "config_maps": ("v1", "ConfigMap", True), "services": ("v1", "Service", True),
+    "service_accounts": ("v1", "ServiceAccount", True), "claims": ("v1", "PersistentVolumeClaim", True),
+    "ingress_classes": ("networking.k8s.io/v1", "IngressClass", False), "priority_classes": ("scheduling.k8s.io/v1", "PriorityClass", False),
+}  # fmt: skip
 
 
 def cluster(subject: Subject) -> Iterator[Result]:
@@ -60,6 +67,30 @@ def versions(running: str, said: str, known: list[str], file: str) -> Result:
         what = f"{running}; the charts are rendered and linted for {said}"
         return Result("kubernetes", "warning", what, f'in envs/{file}, under cluster: kubernetes: "{minor}"')
     return Result("kubernetes", "ok", running)
+
+
+def present(subject: Subject) -> Iterator[Result]:
+    """What the environment says is there without it (`cluster.present`) is there. Lint trusts what it says."""
+    said = subject.environment.present
+    wanted = [(*PRESENT[kind], name) for kind, names in said.names.items() for name in names]
+    wanted += [("storage.k8s.io/v1", "StorageClass", False, name) for name in said.storage_classes]
+    absent, unknown = [], []
+    for api, kind, namespaced, name in wanted:
+        try:
+            if namespaced:
+                found = subject.found(api, kind, name, subject.namespace) is not None
+            else:
+                found = any(item["metadata"]["name"] == name for item in subject.listed(api, kind))
+            absent += [] if found else [f"{kind} {name}"]
+        except Missing as missing:
+            unknown.append((str(missing), missing.todo))
+    if absent:
+        todo = f"have it made, or correct envs/{subject.environment.file.name}: cluster.present"
+        yield Result("present", "error", f"the environment says that these are there, and they are not: {', '.join(absent)}", todo)
+    for what, remedy in dict.fromkeys(unknown):
+        yield Result("present", "unknown", what, remedy)
+    if not absent and not unknown:
+        yield Result("present", "ok", f"all {len(wanted)} that the environment names are there" if wanted else "the environment names nothing")
 
 
 def served(subject: Subject) -> Iterator[Result]:

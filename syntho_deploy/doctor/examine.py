@@ -17,7 +17,7 @@ from syntho_deploy import documents
 from syntho_deploy.cluster.client import ApiError
 from syntho_deploy.console import table
 from syntho_deploy.doctor import cluster, ingress, machine, namespace, nodes, permissions, ray, release, secrets, storage
-from syntho_deploy.doctor.subject import STATES, Missing, Result, Subject, forbidden
+from syntho_deploy.doctor.subject import RULES, STATES, Missing, Result, Subject, forbidden
 from syntho_deploy.errors import DeployError, PreflightError
 from syntho_deploy.several import Answer, Place
 
@@ -61,10 +61,10 @@ def _ask(name: str, check: Check, subject: Subject) -> list[Result]:
         for result in check(subject):
             found.append(result)
     except Missing as missing:
-        found.append(Result(name, "unknown", str(missing)))
+        found.append(Result(name, "unknown", str(missing), missing.todo))
     except DeployError as error:
         if isinstance(error, ApiError) and (words := forbidden(error)):
-            return [*found, Result(name, "unknown", words, "docs/doctor.md has the rule")]
+            return [*found, Result(name, "unknown", words, RULES)]
         found.append(Result(name, "error" if error.exit_code in (PreflightError.exit_code, 3) else "unknown", error.what, error.todo))
     return found
 
@@ -93,29 +93,30 @@ def data(name: str, results: list[Result]) -> dict[str, Any]:
 
 
 def text(name: str, results: list[Result]) -> str:
-    """The results as people read them: a line each, and under it what to do."""
-    worst_first = sorted(_folded(results), key=lambda one: STATES.index(one.state))
-    rows = table([(one.state, one.check, one.what.replace("\n", "; ")) for one in worst_first]).splitlines()
-    indent = 2 + max((len(one.state) for one in worst_first), default=0)
-    lines = []
-    for row, one in zip(rows, worst_first, strict=True):
-        lines += [row, *(f"{' ' * indent}{'-> ' if number == 0 else '   '}{part}" for number, part in enumerate(one.todo.splitlines()))]
-    return "\n".join([f"{name}: {line(results)}", *lines])
+    """The results as people read them: a line each, the worst first, and under it what to do; once where that is the same for several."""
+    found = sorted(_folded(results), key=lambda one: (STATES.index(one.state), one.todo if one.state == "unknown" else ""))
+    rows = table([(one.state, one.check, one.what.replace("\n", "; ")) for one in found]).splitlines()
+    indent = " " * (2 + max((len(one.state) for one in found), default=0))
+    lines = [f"{name}: {line(results)}"]
+    for row, one, following in zip(rows, found, [*found[1:], None], strict=True):
+        lines.append(row)
+        if following is None or following.todo != one.todo:
+            lines += [f"{indent}{'-> ' if number == 0 else '   '}{part}" for number, part in enumerate(one.todo.splitlines())]
+    return "\n".join(lines)
 
 
 def _folded(results: list[Result]) -> list[Result]:
-    """What could not be asked for one and the same reason, in one line."""
-    together: dict[tuple[str, str], list[str]] = {}
+    """The results, with what could not be asked for one and the same reason in one."""
+    unknown: dict[tuple[str, str], list[str]] = {}
     for one in results:
         if one.state == "unknown":
-            together.setdefault((one.what, one.todo), []).append(one.check)
-    folded = []
-    for one in results:
-        checks_of = together.get((one.what, one.todo), []) if one.state == "unknown" else []
-        if len(checks_of) > 1 and one.check == checks_of[0]:
-            folded.append(Result(f"{len(checks_of)} checks", one.state, f"{one.what}: {', '.join(checks_of)}", one.todo))
-        elif len(checks_of) < 2:
-            folded.append(one)
+            unknown.setdefault((one.what, one.todo), []).append(one.check)
+    folded = [one for one in results if one.state != "unknown"]
+    for (what, todo), names in unknown.items():
+        several = ", ".join(names)
+        folded.append(
+            Result(names[0], "unknown", what, todo) if len(names) == 1 else Result(f"{len(names)} checks", "unknown", f"{what}: {several}", todo)
+        )
     return folded
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from syntho_deploy.checks.context import issued
-from syntho_deploy.doctor.subject import Missing, Result, Subject, side_by_side
+from syntho_deploy.doctor.subject import RULES, Missing, Result, Subject, side_by_side
 from syntho_deploy.secrets import certificates, store
 
 API = "networking.k8s.io/v1"
@@ -17,7 +17,7 @@ ISSUERS = "cert-manager.io/v1"
 DEFAULT = "ingressclass.kubernetes.io/is-default-class"
 OLD = "kubernetes.io/ingress.class"
 DNS_SECONDS = 2.5
-HERE = (".localhost", ".local")  # names that a browser takes to this machine, or a network's own, without DNS
+HERE = ".localhost"  # a browser takes such a name to this machine, without DNS
 
 Object = dict[str, Any]
 
@@ -78,7 +78,7 @@ def ingress_hosts(subject: Subject) -> Iterator[Result]:
         yield Result("ingress-hosts", "ok", f"{', '.join(hosts)}: no other Ingress has {'them' if len(hosts) > 1 else 'it'}")
     if not everywhere:
         what = f"the account may not list ingresses in all namespaces; in {subject.namespace} no other has the same hosts and paths"
-        yield Result("ingress-hosts", "unknown", what, "docs/doctor.md has the rule")
+        yield Result("ingress-hosts", "unknown", what, RULES)
 
 
 def _others(subject: Subject) -> tuple[list[Object], bool]:

@@ -92,7 +92,7 @@ def _no_proxy(host: str) -> str:
 
 
 def _without_password(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", url)
+    return re.sub(r"//[^/]*@", "//***@", url)
 
 
 def _private(host: str) -> bool:

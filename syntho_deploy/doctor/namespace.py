@@ -11,7 +11,7 @@ from typing import Any
 
 from syntho_deploy.checks.context import amount
 from syntho_deploy.cluster.client import ApiError, Client
-from syntho_deploy.doctor.subject import Missing, Result, Subject, forbidden, side_by_side
+from syntho_deploy.doctor.subject import RULES, Missing, Result, Subject, forbidden, side_by_side
 from syntho_deploy.doctor.workloads import Amounts, Asked, asked, containers, defaulted, effective, of_container, shown, summed
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
@@ -129,6 +129,8 @@ def _counted(subject: Subject, live: bool) -> Amounts:
     secrets = [need.name for need in subject.wanted]
     present = {item["metadata"]["name"] for item in subject.listed("v1", "Secret", where)} if live else set(secrets)
     counts["secrets"] += sum(name in present for name in secrets)
+    if not live:  # each deploy adds a revision of each release, and a record
+        counts["secrets"] += len(subject.compiled.charts) + 1
     for item in kept:
         kind = item.get("spec", {}).get("type") if item["kind"] == "Service" else ""
         counts["services.loadbalancers"] += kind == "LoadBalancer"
@@ -221,7 +223,9 @@ def pod_security(subject: Subject) -> Iterator[Result]:
     forbidden_to = next((text for _, text in refused if text.startswith("the account may not")), "")
     level = _level(subject)
     if forbidden_to:
-        yield Result("pod-security", "unknown", f"{forbidden_to}, which a dry run asks for" + (f"; the namespace enforces {level}" if level else ""))
+        yield Result(
+            "pod-security", "unknown", f"{forbidden_to}, which a dry run asks for" + (f"; the namespace enforces {level}" if level else ""), RULES
+        )
         return
     for text in dict.fromkeys(text for _, text in refused):
         names = ", ".join(name for name, other in refused if other == text)

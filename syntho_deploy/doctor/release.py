@@ -14,7 +14,7 @@ from syntho_deploy.cluster import lease as leases
 from syntho_deploy.cluster import record as kept
 from syntho_deploy.cluster.client import ApiError
 from syntho_deploy.cluster.releases import stored
-from syntho_deploy.doctor.subject import NEW, Missing, Result, Subject, forbidden, side_by_side
+from syntho_deploy.doctor.subject import NEW, RULES, Missing, Result, Subject, forbidden, side_by_side
 from syntho_deploy.errors import DeployError
 
 API = "apiextensions.k8s.io/v1"
@@ -26,7 +26,7 @@ def crds(subject: Subject) -> Iterator[Result]:
     environment = subject.environment
     files = [file for chart in subject.compiled.charts.values() for file in chart.crds]
     results = side_by_side([partial(_crd, subject, file) for file in files])
-    yield from (one for one in results if one.state != "ok")
+    yield from dict.fromkeys(one for one in results if one.state != "ok")
     good: dict[str, list[str]] = {}
     for one in results:
         if one.state == "ok":
@@ -56,10 +56,10 @@ def _crd(subject: Subject, file: Path) -> Result:
         newer = sorted(set(versions) - ours)
         return Result(name, "ok", f"serves {', '.join(versions)}" + (f"; {', '.join(newer)} is not in ours" if newer else ""))
     except Missing as missing:
-        return Result("crds", "unknown", str(missing))
+        return Result("crds", "unknown", str(missing), missing.todo)
     except DeployError as error:
         words = forbidden(error) if isinstance(error, ApiError) else ""
-        return Result("crds", "unknown", words) if words else Result("crds", "error", error.what, error.todo)
+        return Result("crds", "unknown", words, RULES) if words else Result("crds", "error", error.what, error.todo)
 
 
 def releases(subject: Subject) -> Iterator[Result]:

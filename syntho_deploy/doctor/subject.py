@@ -20,6 +20,7 @@ from syntho_deploy.several import Place
 
 NAMESPACED = ("pods", "deployments", "ingresses")  # what is listed in all namespaces
 NEW = "none yet"
+RULES = "docs/doctor.md has the rules for the account"
 STATES = ("error", "warning", "unknown", "ok")  # the worst first; unknown: it could not be asked
 Asked = TypeVar("Asked")
 
@@ -35,7 +36,12 @@ class Result(NamedTuple):
 
 
 class Missing(Exception):
-    """A check cannot be made, because what it asks is not there; what that is, another check tells. The sentence says what is missing."""
+    """A check cannot be made, because what it asks is not there; what that is, another check tells. The sentence says what is missing, todo
+    what to do, where no other check tells that."""
+
+    def __init__(self, what: str, todo: str = "") -> None:
+        self.todo = todo
+        super().__init__(what)
 
 
 class Subject:
@@ -149,7 +155,7 @@ def forbidden(error: ApiError) -> str:
 
 def _forbidden(error: ApiError) -> Exception:
     """What to raise for a refusal: a permission that lacks keeps one check from its answer, and no more."""
-    return Missing(f"{words}; docs/doctor.md has the rule") if (words := forbidden(error)) else error
+    return Missing(words, RULES) if (words := forbidden(error)) else error
 
 
 def side_by_side(work: Sequence[Callable[[], Asked]]) -> list[Asked]:

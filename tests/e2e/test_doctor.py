@@ -306,6 +306,15 @@ def test_kinds_that_nothing_serves_and_crds_that_are_missing_are_told(bare: Site
         assert [one.what for one in doctor(bare, "served") if one.state == "error"] == ["no Ingress in networking.k8s.io/v1beta1"]
 
 
+def test_what_the_environment_says_is_there_is_looked_for(home: Site) -> None:
+    before = home.read()
+    said = {"secrets": ["syntho-ui-secrets", "vault"], "ingress_classes": ["nginx", "traefik"], "storage_classes": {"default": ["ReadWriteOnce"]}}
+    home.write({**before, "cluster": {**before["cluster"], "present": said}})
+    found = only(doctor(home, "present"), "present")
+    home.write(before)
+    assert found.what == "the environment says that these are there, and they are not: Secret vault, IngressClass traefik"
+
+
 def test_a_second_operator_that_watches_the_namespace_is_told(home: Site) -> None:
     container = {"name": "operator", "image": "quay.io/kuberay/operator:v1.4.2", "args": ["--watch-namespace=other"]}
     template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [container]}}
