@@ -18,7 +18,7 @@ from syntho_deploy.cluster.client import ApiError
 from syntho_deploy.console import table
 from syntho_deploy.doctor import cluster, ingress, machine, namespace, nodes, permissions, ray, release, secrets, storage
 from syntho_deploy.doctor.subject import RULES, STATES, Missing, Result, Subject, forbidden
-from syntho_deploy.errors import DeployError, PreflightError
+from syntho_deploy.errors import DeployError, InputError, InputErrors, PreflightError, shown
 from syntho_deploy.several import Answer, Place
 
 MODULES = (machine, cluster, permissions, namespace, nodes, storage, ingress, secrets, release, ray)
@@ -65,7 +65,10 @@ def _ask(name: str, check: Check, subject: Subject) -> list[Result]:
     except DeployError as error:
         if isinstance(error, ApiError) and (words := forbidden(error)):
             return [*found, Result(name, "unknown", words, RULES)]
-        found.append(Result(name, "error" if error.exit_code in (PreflightError.exit_code, 3) else "unknown", error.what, error.todo))
+        state = "error" if error.exit_code in (PreflightError.exit_code, InputError.exit_code) else "unknown"
+        several = error.errors if isinstance(error, InputErrors) else [error]
+        what = "; ".join(one.what if one.where is None else f"{shown(one.where)}: {one.what}" for one in several)
+        found.append(Result(name, state, what, "\n".join(dict.fromkeys(one.todo for one in several if one.todo))))
     return found
 
 

@@ -390,6 +390,14 @@ def test_the_permissions_that_are_asked_for_are_those_that_are_documented(home: 
         }  # fmt: skip
 
 
+def test_charts_that_do_not_compile_are_told_once(home: Site) -> None:
+    with overlaid(home, [{"op": "replace", "path": "/no/such/path", "value": 1}], "ray.values.yaml"):
+        found = doctor(home)
+    assert [one.check for one in found if one.state == "error"] == ["charts"]
+    assert "ray.values.yaml:1" in only(found, "charts").what
+    assert only(found, "nodes").what == "not asked, for want of the compiled charts"
+
+
 def test_a_local_cluster_that_does_not_run_is_no_error(home: Site) -> None:
     home.write({**home.read(), "cluster": {"local": "no-such-cluster", "namespace": "a"}}, "elsewhere")
     place = Place(Project.load(home.root, "elsewhere"), Steps(), Shared())
@@ -417,8 +425,9 @@ def test_a_namespace_that_is_missing_or_on_its_way_out_is_told(bare: Site) -> No
 
 
 def test_the_documented_account_gets_answers_and_the_rules_that_lack(bare: Site) -> None:
-    account(bare, cluster_wide=False, without=("leases", "persistentvolumeclaims"))
+    account(bare, cluster_wide=False, without=("leases", "persistentvolumeclaims", "events"))
     found = doctor(bare)
+    assert only(found, "more-permissions").what == "the account may not list events: why a pod does not run is told late"
     assert not [one for one in found if one.state == "unknown" and "may not" not in one.what], found
     assert {one.check for one in found if one.state == "unknown"} >= {
         "quota",

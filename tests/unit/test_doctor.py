@@ -10,12 +10,13 @@ from typing import Any, cast
 
 import pytest
 
+from syntho_deploy import tools
 from syntho_deploy.cluster.client import ApiError
 from syntho_deploy.doctor import cluster, examine, ingress, machine, namespace, nodes, permissions, ray, storage, workloads
 from syntho_deploy.doctor.permissions import Need
 from syntho_deploy.doctor.subject import Missing, Result, Subject, forbidden
 from syntho_deploy.doctor.workloads import Asked
-from syntho_deploy.errors import InputError, PreflightError
+from syntho_deploy.errors import InputError, InputErrors, Mark, PreflightError
 from tests.unit.test_certificates import HOST, MIDDLE, OTHER, Authority
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +79,8 @@ def test_what_a_check_raises_is_its_result() -> None:
 
     assert raising(Missing("not asked")) == Result("x", "unknown", "not asked")
     assert raising(PreflightError("bad", todo="mend")) == Result("x", "error", "bad", "mend")
-    assert raising(InputError("bad")).state == "error"
+    several = raising(InputErrors([InputError("bad", Mark("a.yaml", 2), "mend"), InputError("worse", todo="mend")]))
+    assert several == Result("x", "error", "a.yaml:2: bad; worse", "mend")
     words = 'nodes is forbidden: User "a" cannot list resource "nodes" in API group "" at the cluster scope'
     assert raising(ApiError(403, "Forbidden", words, "GET /")).what == "the account may not list nodes"
     assert raising(ApiError(500, "", "sick", "GET /")).state == "unknown"
@@ -106,6 +108,36 @@ def test_a_check_says_what_it_asks(name: str) -> None:
     why = re.sub(r"\s+", " ", examine.checks()[name].__doc__ or "").strip()
     assert len(why) > 30
     assert why.endswith((".", ")"))
+
+
+def test_packages_are_those_of_the_lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (found,) = machine.python(cast(Subject, None))
+    assert found.state == "ok", found
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("pyyaml==0.1 \\\n    --hash=sha256:00\nno-such-package-for-this-platform==1.0 \\\n")
+    monkeypatch.setattr(machine, "LOCK", lock)
+    (found,) = machine.python(cast(Subject, None))
+    assert found.state == "warning"
+    assert "(locked 0.1)" in found.what
+    assert "no-such-package" not in found.what
+
+
+def test_tools_of_a_local_cluster_that_are_missing_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = cast(Subject, SimpleNamespace(environment=SimpleNamespace(target=SimpleNamespace(local="box"))))
+    monkeypatch.setattr(machine.local, "status", lambda name: {"provider": "kwok"})
+    made = [tools.Status(name, "1", "", None, {}, "") for name in ("kwok", "etcd", "kind")]
+    monkeypatch.setattr(machine.tools, "status", lambda: made)
+    assert list(machine.local_tools(subject)) == [
+        Result("local-tools", "warning", "kwok, etcd of kwok not here", "invoke tools --provision=kwok,etcd")
+    ]
+
+
+def test_who_we_are_is_not_known_to_an_old_server() -> None:
+    def told(user: Object) -> Result:
+        return next(cluster.account(cast(Subject, SimpleNamespace(connection=SimpleNamespace(user=user)))))
+
+    assert told({}).state == "unknown"
+    assert told({"username": "ann", "groups": ["team", "system:authenticated"]}).what == "ann of team"
 
 
 def test_a_clock_that_is_wrong_is_told() -> None:
