@@ -17,6 +17,8 @@ from syntho_deploy.doctor.workloads import Amounts, Asked, asked, containers, de
 ENFORCE = "pod-security.kubernetes.io/enforce"
 NEW = "none in a namespace that is yet to be made"
 KNOWN_SCOPES = ({"NotTerminating"}, {"NotBestEffort"}, {"NotTerminating", "NotBestEffort"})  # those that our pods are in
+# What admission says of these kinds, when it refuses a pod.
+OF_OTHERS = ((r"^(exceeded|failed) quota", "ResourceQuota"), (r" usage per |limit to request", "LimitRange"))
 
 Object = dict[str, Any]
 
@@ -38,9 +40,8 @@ def namespace(subject: Subject) -> Iterator[Result]:
     elif found["metadata"].get("deletionTimestamp"):
         reasons = [one["message"] for one in found.get("status", {}).get("conditions") or [] if one.get("status") == "True"]
         todo = f"wait until it is gone; what keeps it: kubectl get namespace {name} -o yaml"
-        yield Result(
-            "namespace", "error", f"{name} is being deleted since {found['metadata']['deletionTimestamp']}: {'; '.join(reasons)[:300]}", todo
-        )
+        what = f"{name} is being deleted since {found['metadata']['deletionTimestamp']}: {'; '.join(reasons)[:300]}"
+        yield Result("namespace", "error", what, todo)
     else:
         yield Result("namespace", "ok", f"{name}, since {found['metadata']['creationTimestamp'][:10]}")
 
@@ -135,11 +136,20 @@ def _counted(subject: Subject, live: bool) -> Amounts:
         kind = item.get("spec", {}).get("type") if item["kind"] == "Service" else ""
         counts["services.loadbalancers"] += kind == "LoadBalancer"
         counts["services.nodeports"] += kind in ("LoadBalancer", "NodePort")
-        if item["kind"] == "PersistentVolumeClaim":
-            size = amount(((item["spec"].get("resources") or {}).get("requests") or {}).get("storage", "0")) or 0.0
-            of_class = f"{item['spec'].get('storageClassName')}.storageclass.storage.k8s.io/"
-            total = summed([total, {"requests.storage": size, f"{of_class}requests.storage": size, f"{of_class}persistentvolumeclaims": 1}])
+        for claim, count in _volumes(item):
+            counts["persistentvolumeclaims"] += count if item["kind"] != "PersistentVolumeClaim" else 0
+            size = count * of_container(claim, "requests").get("storage", 0.0)
+            of_class = f"{claim.get('storageClassName')}.storageclass.storage.k8s.io/"
+            total = summed([total, {"requests.storage": size, f"{of_class}requests.storage": size, f"{of_class}persistentvolumeclaims": count}])
     return summed([total, *({key: float(value), f"count/{key}": float(value)} for key, value in counts.items())])
+
+
+def _volumes(item: Object) -> list[tuple[Object, int]]:
+    """The volumes that an object asks for: the spec of each claim, and how many there are of it."""
+    if item["kind"] == "PersistentVolumeClaim":
+        return [(item["spec"], 1)]
+    spec = item.get("spec") or {}
+    return [(template["spec"], int(spec.get("replicas", 1))) for template in spec.get("volumeClaimTemplates") or []]
 
 
 def _counts(pod: Object) -> bool:
@@ -221,11 +231,9 @@ def pod_security(subject: Subject) -> Iterator[Result]:
     answers = side_by_side([partial(_dry, subject, pod) for pod in pods])
     refused = [(pod.name, text) for pod, (text, _) in zip(pods, answers, strict=True) if text and not _told_elsewhere(subject, text)]
     forbidden_to = next((text for _, text in refused if text.startswith("the account may not")), "")
-    level = _level(subject)
+    level = f"; the namespace enforces {enforced}" if (enforced := _level(subject)) else ""
     if forbidden_to:
-        yield Result(
-            "pod-security", "unknown", f"{forbidden_to}, which a dry run asks for" + (f"; the namespace enforces {level}" if level else ""), RULES
-        )
+        yield Result("pod-security", "unknown", f"{forbidden_to}, which a dry run asks for{level}", RULES)
         return
     for text in dict.fromkeys(text for _, text in refused):
         names = ", ".join(name for name, other in refused if other == text)
@@ -236,18 +244,12 @@ def pod_security(subject: Subject) -> Iterator[Result]:
         names = ", ".join(pod.name for pod, (_, warnings) in zip(pods, answers, strict=True) if warning in warnings)
         yield Result("pod-security", "warning", f"{warning}: {names}")
     if not refused and not warned:
-        yield Result("pod-security", "ok", f"{len(pods)} pods are taken by a dry run" + (f"; the namespace enforces {level}" if level else ""))
+        yield Result("pod-security", "ok", f"{len(pods)} pods are taken by a dry run{level}")
 
 
 def _told_elsewhere(subject: Subject, text: str) -> bool:
     """Is a refusal one of a LimitRange or a ResourceQuota that the checks of these have read?"""
-    kind = (
-        "ResourceQuota"
-        if text.startswith(("exceeded quota", "failed quota"))
-        else "LimitRange"
-        if re.search(r" usage per |limit to request", text)
-        else ""
-    )
+    kind = next((kind for words, kind in OF_OTHERS if re.search(words, text)), "")
     try:
         return bool(kind and subject.listed("v1", kind, subject.namespace))
     except Missing:

@@ -175,7 +175,6 @@ def in_cluster(subject: Subject) -> list[Need]:
 def _rules(subject: Subject) -> list[dict[str, Any]] | None:
     """What the account may do in the namespace, in one answer; None where the API server cannot list all of it (a webhook decides)."""
     body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": subject.namespace}}
-
     client = subject.client
 
     def ask() -> dict[str, Any]:
