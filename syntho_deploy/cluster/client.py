@@ -119,15 +119,12 @@ class Client:
     @property
     def server(self) -> str:
         """The server's URL."""
-        return str(self._api.configuration.host)
+        return self._connection.host
 
     @property
     def proxy(self) -> str:
         """The proxy that requests go through, or ""."""
-        from kubernetes.client.rest import should_bypass_proxies
-
-        settings = self._api.configuration
-        return "" if not settings.proxy or should_bypass_proxies(settings.host, settings.no_proxy or "") else str(settings.proxy)
+        return self._connection.proxy
 
     def path(self, api_version: str, kind: str, namespace: str = "", name: str = "") -> str:
         """The URL path of an object or a collection.

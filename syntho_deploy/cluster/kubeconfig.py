@@ -33,11 +33,12 @@ _parts: dict[str, ModuleType] = {}
 
 class Connection(NamedTuple):
     """How to talk to one API server. host: its URL; pool: sends requests; authorization: the header of that name, renewed when it must
-    be, or "" where a certificate signs in."""
+    be, or "" where a certificate signs in; proxy: the URL of the one that requests go through, or ""."""
 
     host: str
     pool: Any
     authorization: Callable[[], str]
+    proxy: str = ""
 
 
 def connection(kubeconfig: str, context: str, retries: Any, connections: int) -> Connection:
@@ -56,7 +57,9 @@ def connection(kubeconfig: str, context: str, retries: Any, connections: int) ->
     def authorization() -> str:
         return str(settings.auth_settings().get("BearerToken", {}).get("value") or "")
 
-    return Connection(settings.host, _part("kubernetes.client.rest").RESTClientObject(settings).pool_manager, authorization)
+    rest = _part("kubernetes.client.rest")
+    proxied = settings.proxy and not rest.should_bypass_proxies(settings.host, settings.no_proxy or "")
+    return Connection(settings.host, rest.RESTClientObject(settings).pool_manager, authorization, settings.proxy if proxied else "")
 
 
 def contexts(kubeconfig: str) -> list[str]:

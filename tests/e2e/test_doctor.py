@@ -129,7 +129,7 @@ def test_doctor_writes_nothing_and_shows_no_secret(home: Site, audited: local.Cl
         observer.search("what doctor said", said.encode())
     assert running.returncode in (0, 4)  # the services outside are not there
     events = [json.loads(line) for line in audited.audit_log.read_bytes()[before:].decode().splitlines()]
-    ours = [event for event in events if event.get("userAgent", "").startswith(("OpenAPI-Generator", "Helm"))]
+    ours = [event for event in events if event.get("userAgent", "").startswith(("syntho-deploy", "Helm"))]
     writes = {
         event["requestURI"].partition("?")[0] for event in ours
         if event["verb"] not in ("get", "list", "watch") and "dryRun=All" not in event["requestURI"]

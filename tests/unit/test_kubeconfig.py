@@ -152,3 +152,14 @@ from syntho_deploy.cluster import kubeconfig
 kubeconfig.connection({written(tmp_path / "config", {})!r}, "one", None, 1)
 print(sys.modules["kubernetes"] is before, kubernetes.client.ApiClient.__name__)"""
     assert alone(code).split() == ["True", "ApiClient"]
+
+
+def test_a_client_tells_the_proxy_that_its_requests_go_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = Access(written(tmp_path / "config", {}, "https://api.example.com:6443"), "one", "of a test")
+    for name in ("HTTPS_PROXY", "NO_PROXY", "https_proxy", "no_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert (Client(access).server, Client(access).proxy) == ("https://api.example.com:6443", "")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
+    assert Client(access).proxy == "http://proxy.example.com:3128"
+    monkeypatch.setenv("NO_PROXY", "other.example.com,.example.com")
+    assert Client(access).proxy == ""
