@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import traceback
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -69,6 +70,10 @@ def _ask(name: str, check: Check, subject: Subject) -> list[Result]:
         several = error.errors if isinstance(error, InputErrors) else [error]
         what = "; ".join(one.what if one.where is None else f"{shown(one.where)}: {one.what}" for one in several)
         found.append(Result(name, state, what, "\n".join(dict.fromkeys(one.todo for one in several if one.todo))))
+    except Exception as error:  # a fault of ours, or an object that no API server should have let in; the other checks go on
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"a fault of syntho-deploy: {type(error).__name__} in {Path(place.filename).name}:{place.lineno}"
+        found.append(Result(name, "unknown", what, "please report it"))
     return found
 
 

@@ -113,7 +113,8 @@ def test_no_command_shows_a_secret(seen: Observer) -> None:
             ("plan", ["--json"], 2), ("explain", ["--json"], 0), ("explain", ["--path=/core/db/password"], 0), ("history", [], 0), ("drift", [], 0),
             ("status", ["--json"], 0), ("verify", [], 5), *(("template", [f"--stage={stage}"], 0) for stage in ("operations", "values", "rendered")),
             ("template", ["--output=out"], 0), ("plan", ["--offline"], 0), ("lint", ["--json"], 3), ("images", ["--json"], 0),
-            ("unlock", ["--json"], 0), ("logs", ["--json"], 0), ("bump-tag", ["--tag=2.0.1", "--app=core", "--offline", "--dry-run", "--json"], 2),
+            ("doctor", [], 4), ("unlock", ["--json"], 0), ("logs", ["--json"], 0),
+            ("bump-tag", ["--tag=2.0.1", "--app=core", "--offline", "--dry-run", "--json"], 2),
         ]  # fmt: skip
         list(pool.map(lambda one: seen.invoke(one[0], *one[1], code=one[2]), read))
     seen.invoke("deploy")

@@ -84,6 +84,7 @@ def test_what_a_check_raises_is_its_result() -> None:
     words = 'nodes is forbidden: User "a" cannot list resource "nodes" in API group "" at the cluster scope'
     assert raising(ApiError(403, "Forbidden", words, "GET /")).what == "the account may not list nodes"
     assert raising(ApiError(500, "", "sick", "GET /")).state == "unknown"
+    assert re.fullmatch(r"a fault of syntho-deploy: KeyError in test_doctor.py:[0-9]+", raising(KeyError("a secret")).what)
 
 
 def test_a_missing_permission_is_told_in_short() -> None:
