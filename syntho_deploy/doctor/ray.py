@@ -51,6 +51,8 @@ def ray_operator(subject: Subject) -> Iterator[Result]:
         seen = "" if everywhere else "; those of other namespaces may not be read"
         state = "runs or starts" if live else "comes with the deploy"
         yield Result("ray-operator", "ok", f"{_image(ours[0], repository)} {state}, for {', '.join(wanted)}{seen}")
+    elif others and not ours and len(others) == 1:
+        yield Result("ray-operator", "ok", f"{listed} watches {subject.namespace}")
 
 
 def _repository(context: Context) -> str:
@@ -93,7 +95,7 @@ def watches(item: Object, namespace: str) -> bool:
 
 
 def _serves(subject: Subject, image: str, wanted: list[str]) -> Iterator[Result]:
-    tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+    tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2].removeprefix("v")
     for start, api in subject.context.roles.needs.get("operator.image", {}).items():
         if (tag == start or tag.startswith(f"{start}.")) and api not in wanted:
             todo = "component images with an operator_tag of the release that the charts are of"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from syntho_deploy.checks.context import issued
 from syntho_deploy.doctor.subject import Result, Subject, side_by_side, told
 from syntho_deploy.environment import SecretSpec
 from syntho_deploy.errors import DeployError
@@ -51,11 +50,9 @@ def _source_fault(subject: Subject, spec: SecretSpec) -> DeployError | None:
 
 def secret_references(subject: Subject) -> Iterator[Result]:
     """Each Secret and key that a pod names is there, unless deploy makes it; and each pull secret is of the type that a kubelet takes."""
-    made = {need.name: set(need.data) for need in subject.wanted}
-    ingresses = [item for item in subject.compiled.objects if item["kind"] == "Ingress" and issued(item)]
-    later = {entry.get("secretName") for item in ingresses for entry in item["spec"].get("tls") or []}
+    made = {need.name for need in subject.wanted}
     names = {(name, key) for item in subject.compiled.objects for name, key, optional in secret_keys(item) if not optional}
-    others = sorted({(name, key) for name, key in names if name not in made and name not in later}, key=str)
+    others = sorted({(name, key) for name, key in names if name not in made}, key=str)
     faults: dict[str, str] = {}
     for name, key in others:
         live = subject.found("v1", "Secret", name, subject.namespace)

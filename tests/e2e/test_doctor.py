@@ -325,6 +325,7 @@ def test_a_second_operator_that_watches_the_namespace_is_told(home: Site) -> Non
         home.client().apply(second, force=True)
         found = doctor(home, "ray-operator")
     assert "two operators would watch home: default/kuberay-operator (quay.io/kuberay/operator:v1.4.2)" in found[0].what
+    assert found[1].what == "quay.io/kuberay/operator:v1.4.2 asks for ray.io/v1, and ray.io/v1alpha1 is compiled"
 
 
 def test_an_issuer_of_cert_manager_is_there_and_ready(home: Site, eventually: Eventually) -> None:
