@@ -149,6 +149,36 @@ def envs(c: Context, json: bool = False) -> None:
 
 
 @task(
+    help={
+        "base": "a commit, a branch or a tag: only the environments that are touched by what changed since HEAD left it",
+        "env": f"{ENVS}, of which it chooses",
+        "remote": "without those whose cluster is on this machine",
+        "github": "also as the outputs matrix and any of a step of GitHub Actions",
+        "json": JSON,
+    }
+)
+@command
+def ci_matrix(c: Context, base: str = "", env: str = "all", remote: bool = False, github: bool = False, json: bool = False) -> None:
+    """Tell which environments a change touches, by the files that each is made of, for the matrix of a CI system."""
+    from json import dumps
+
+    from syntho_deploy import affected
+    from syntho_deploy import github as actions
+    from syntho_deploy.environment import chosen
+
+    _hide_sources()
+    found = affected.affected(ROOT, base, chosen(ROOT, env))
+    found = affected.remote(found) if remote else found
+    if github:
+        rows = [{"environment": one.name, "local": one.local} for one in found.environments]
+        actions.output(matrix=dumps({"include": rows}), any=dumps(bool(rows)))
+    if json:
+        show(affected.as_json(found))
+    else:
+        print(affected.text(found))
+
+
+@task(
     iterable=["vars", "secrets"],
     help={
         "env": "the name of the new environment",
@@ -445,22 +475,35 @@ def cluster(c: Context, env: str = "local", create: bool = False, delete: bool =
         "env": ENVS,
         "out": "write the plan into this file, for deploy --plan",
         "offline": "ask no cluster: show what differs from the charts' own defaults, and why",
+        "markdown": "also write it into this file, as a comment on a pull request has it; in GitHub Actions, into the job's summary too",
+        "exit-zero": "exit 0, not 2, when there are changes",
         "json": JSON,
     }
 )
 @command
-def plan(c: Context, env: str, out: str = "", offline: bool = False, json: bool = False) -> None:
+def plan(
+    c: Context, env: str, out: str = "", offline: bool = False, markdown: str = "", exit_zero: bool = False, json: bool = False
+) -> None:  # fmt: skip
     """Show what deploy would change on the cluster, object by object; write nothing. Exit 0: nothing, 2: changes, 4: refused."""
-    from syntho_deploy import documents, explain, process
+    from syntho_deploy import documents, explain, github, process
     from syntho_deploy import offline as without
     from syntho_deploy import plan as planning
     from syntho_deploy.errors import InputError
     from syntho_deploy.several import Answer
 
+    def write(name: str, answer: Answer, note: str) -> Answer:
+        if markdown:
+            page = planning.markdown(name, answer.line, answer.text, note)
+            documents.write(Path(markdown), page)
+            github.summary(page)
+        return answer
+
     def one(place: Place) -> Answer:
+        name = place.environment.name
         if offline:
             differences = without.differences(place.strict(), place.project, place.helm)
-            return Answer(without.text(differences), without.as_json(differences), without.counted(differences))
+            answer = Answer(without.text(differences), without.as_json(differences), without.counted(differences))
+            return write(name, answer, "No cluster was asked: this is what differs from the charts' own defaults.")
         with process.writes_forbidden():
             client = place.client()
             found = planning.make(client, place.strict())
@@ -468,12 +511,14 @@ def plan(c: Context, env: str, out: str = "", offline: bool = False, json: bool 
         if out:
             documents.write(Path(out), documents.canonical(planning.as_json(found)) + "\n")
         refused = "deploy would refuse this; see the lines marked x" if found.blocked else ""
-        return Answer(planning.text(found), planning.as_json(found), planning.counted(found), 4 if refused else 2 if found else 0, refused)
+        code = 4 if refused else 2 if found and not exit_zero else 0
+        return write(name, Answer(planning.text(found), planning.as_json(found), planning.counted(found), code, refused), refused)
 
     if out and offline:
         raise InputError("--out needs a cluster: a plan file says what deploy does to it", todo="leave out --offline")
-    if out:
-        _single(env, "--out")
+    for option, value in (("--out", out), ("--markdown", markdown)):
+        if value:
+            _single(env, option)
     _each(env, json, one)
 
 

@@ -6,6 +6,7 @@ manager owns is not a change, and what would be refused is known before.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -40,6 +41,7 @@ CREATE, UPDATE, DELETE, REPLACE, KEPT, UNCHANGED, CONFLICT, REFUSED = [
 SIGNS = {CREATE: "+", UPDATE: "~", DELETE: "-", REPLACE: "!", KEPT: "=", CONFLICT: "x", REFUSED: "x"}
 STAYS = ("PersistentVolumeClaim", "Secret")  # what leaves a release and is kept on the cluster
 REPLACEABLE = ("Deployment",)  # an immutable field of anything else needs a person: it holds data, or a name others know
+MARKDOWN_LIMIT = 10_000  # characters: GitHub takes 65,536 in a comment, which may have several plans
 
 
 @dataclass(frozen=True)
@@ -335,6 +337,13 @@ def text(plan: Plan) -> str:
     return "\n".join(
         [*lines, f"{plan.environment}: {counted(plan)}", *([f"releases to write: {releases}"] if releases else ["nothing to do"] if not plan else [])]
     )
+
+
+def markdown(environment: str, line: str, text: str, note: str = "") -> str:
+    """A plan as a section of a comment on a pull request: its one line, a note, and its text, cut where it is very long."""
+    kept = text if len(text) <= MARKDOWN_LIMIT else f"{text[:MARKDOWN_LIMIT]}\n… cut here: the job's log has all of it"
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", kept)), default=0))
+    return redact("\n".join([f"## {environment}: {line}", "", *([note, ""] if note else []), f"{fence}diff", kept, fence, ""]))
 
 
 def counted(plan: Plan) -> str:

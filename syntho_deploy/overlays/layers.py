@@ -42,7 +42,7 @@ def layers(environment: Environment, search: tuple[str, ...], charts: Iterable[s
     roots = [environment.root / folder for folder in search]
     found, errors, known = [], [], components(roots)
     for component in environment.components:
-        folder = next((root / "components" / component for root in roots if _has_files(root / "components" / component)), None)
+        folder = next((root / "components" / component for root in roots if is_component(root / "components" / component)), None)
         if folder is None or component not in known:
             where = environment.component_marks.get(component)
             todo = f"components: {', '.join(known) or 'none'}"
@@ -58,7 +58,7 @@ def layers(environment: Environment, search: tuple[str, ...], charts: Iterable[s
     return found
 
 
-def _has_files(folder: Path) -> bool:
+def is_component(folder: Path) -> bool:
     """Is this a component, and not only a folder of others?"""
     return folder.is_dir() and (any(folder.glob("*.yaml")) or any(folder.glob("*.objects/*.yaml")))
 

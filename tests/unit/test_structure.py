@@ -19,7 +19,7 @@ LAZY = ("kubernetes", "requests", "rich", "cryptography")  # 0.1 to 0.6 s each, 
 ORDER = """
 errors
 redact
-documents process
+documents process github
 section graces transaction
 tools console
 environment
@@ -38,7 +38,7 @@ secrets.sources secrets.certificates
 secrets.store
 secrets.manage
 overlays.liveness
-diff steps verify
+diff steps verify affected
 status plan
 release
 """
