@@ -170,7 +170,7 @@ def ci_matrix(c: Context, base: str = "", env: str = "all", remote: bool = False
     found = affected.affected(ROOT, base, chosen(ROOT, env))
     found = affected.remote(found) if remote else found
     if github:
-        rows = [{"environment": one.name, "local": one.local} for one in found.environments]
+        rows = [{"environment": one.name, "local": one.local, "pin": one.pin} for one in found.environments]
         actions.output(matrix=dumps({"include": rows}), any=dumps(bool(rows)))
     if json:
         show(affected.as_json(found))

@@ -24,11 +24,13 @@ LOCAL_CODE = ("tools/",)
 
 @dataclass(frozen=True)
 class Touched:
-    """One environment that is chosen. files: what of the change it is made of; fault: why that cannot be told, or ""."""
+    """One environment that is chosen. pin: the file of its pin; files: what of the change it is made of; fault: why that cannot be told,
+    or "": of such a one nothing else is known."""
 
     name: str
     protected: bool
     local: bool
+    pin: str
     files: tuple[str, ...] = ()
     fault: str = ""
 
@@ -87,8 +89,8 @@ def _touched(root: Path, name: str, paths: Iterable[str]) -> Touched:
         environment = load_environment(root, name)
         made = _made(root, environment)
     except InputError as error:  # of its plan, the first thing that is said
-        return Touched(name, True, False, tuple(path for path in paths if path == f"envs/{name}.yaml"), str(error))
-    return Touched(name, environment.protected, bool(environment.target.local), made.of(paths))
+        return Touched(name, True, False, "", tuple(path for path in paths if path == f"envs/{name}.yaml"), str(error))
+    return Touched(name, environment.protected, bool(environment.target.local), _relative(root, environment.pin_file), made.of(paths))
 
 
 def _made(root: Path, environment: Environment) -> _Made:
@@ -164,10 +166,10 @@ def remote(change: Change) -> Change:
 
 
 def as_json(change: Change) -> dict[str, Any]:
-    """A change as JSON: {"matrix": {"include": [{"environment", "protected", "local", "files", "fault"}]}, "any", "base", "deleted",
+    """A change as JSON: {"matrix": {"include": [{"environment", "protected", "local", "pin", "files", "fault"}]}, "any", "base", "deleted",
     "uncommitted"}. A strategy of GitHub Actions takes the matrix as it is, unless it is empty."""
     rows = [
-        {"environment": one.name, "protected": one.protected, "local": one.local, "files": list(one.files), "fault": one.fault}
+        {"environment": one.name, "protected": one.protected, "local": one.local, "pin": one.pin, "files": list(one.files), "fault": one.fault}
         for one in change.environments
     ]
     return {

@@ -199,8 +199,8 @@ def test_json_is_a_matrix_and_what_else_there_is_to_know(repository: Path) -> No
         with (repository / "envs" / f"{name}.yaml").open("a") as file:
             file.write("\n")
     rows = {
-        "dev": {"environment": "dev", "protected": False, "local": True, "files": ["envs/dev.yaml"], "fault": ""},
-        "prod": {"environment": "prod", "protected": True, "local": False, "files": ["envs/prod.yaml"], "fault": ""},
+        "dev": {"environment": "dev", "protected": False, "local": True, "pin": "vendor/charts.yaml", "files": ["envs/dev.yaml"], "fault": ""},
+        "prod": {"environment": "prod", "protected": True, "local": False, "pin": "vendor/charts.yaml", "files": ["envs/prod.yaml"], "fault": ""},
     }
     answer = json.loads(invoke(repository, "ci-matrix", "--base=main", "--json").stdout)
     assert answer["matrix"] == {"include": [rows["dev"], rows["prod"]]}
@@ -217,7 +217,7 @@ def test_a_step_of_github_actions_gets_it_as_outputs(repository: Path, tmp_path:
     outputs.write_text("before=1\n")
     monkeypatch.setenv("GITHUB_OUTPUT", str(outputs))
     assert invoke(repository, "ci-matrix", "--env=local,prod", "--remote", "--github").code == 0
-    assert outputs.read_text() == 'before=1\nmatrix={"include": [{"environment": "prod", "local": false}]}\nany=true\n'
+    assert outputs.read_text() == 'before=1\nmatrix={"include": [{"environment": "prod", "local": false, "pin": "vendor/charts.yaml"}]}\nany=true\n'
 
 
 def test_a_bad_base_is_a_sentence_and_exit_3(repository: Path) -> None:
