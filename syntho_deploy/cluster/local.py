@@ -187,7 +187,7 @@ def _runs(number: int, program: str) -> bool:
 def _start_kind(cluster: Cluster, say: Say | None) -> None:
     kind = find("kind", say).path
     cluster.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    flags: list[str | Path] = ["--name", cluster.name, "--kubeconfig", cluster.kubeconfig, "--wait", "180s"]
+    flags: list[str | Path] = ["--name", cluster.name, "--config", _OURS / "kind.yaml", "--kubeconfig", cluster.kubeconfig, "--wait", "180s"]
     process.run([kind, "create", "cluster", *flags], timeout=1200, writes=True)
 
 

@@ -26,6 +26,11 @@ ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("tasks.py", "envs", "overlays", "sandbox", "vendor")
 
 
+def with_stand_ins(environment: dict[str, Any]) -> dict[str, Any]:
+    """An environment of the sandbox charts, with images that everybody can pull."""
+    return {**environment, "components": ["stand-in", *environment["components"]]}
+
+
 @dataclass
 class Ran:
     """A finished command."""
