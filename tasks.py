@@ -404,6 +404,24 @@ def lint(c: Context, env: str = "all", notes: bool = False, json: bool = False) 
         raise Exit(code=3)
 
 
+@task(help={"shell": "print the script that bash, zsh or fish sources", "words": "what such a script asks: the command line up to the cursor"})
+@command
+def completion(c: Context, shell: str = "", words: str = "") -> None:
+    """Have the shell complete tasks, options, and names of environments, components and pins."""
+    from invoke.collection import Collection
+
+    from syntho_deploy import completion as completing
+    from syntho_deploy.errors import InputError
+
+    if bool(shell) == bool(words):
+        raise InputError("give one of --shell and --words", todo=f"invoke completion --shell={'|'.join(completing.SHELLS)}")
+    if shell:
+        print(completing.script(shell), end="")
+    else:
+        known = Collection.from_module(sys.modules[__name__]).tasks
+        print("\n".join(completing.candidates(ROOT, known, words)))
+
+
 @task(help={"env": ENVS, "in-cluster": "ask the services outside from a Job in the cluster", "json": JSON})
 @command
 def doctor(c: Context, env: str, in_cluster: bool = False, json: bool = False) -> None:

@@ -192,6 +192,20 @@ def test_a_repository_inside_another_one_sees_its_own_files_only(root: Path, tmp
     commit(folder.parent)
     write_files(folder.parent, {"envs/prod.yaml": "x", "tasks.py": "x", "project/envs/prod.yaml": (folder / "envs/prod.yaml").read_text() + "\n"})
     assert touched(folder) == {"prod"}
+    (folder / "envs/dev.yaml").unlink()
+    assert change(folder).deleted == ("dev",)
+
+
+def test_a_pull_requests_merge_fetched_with_its_parents_only_is_enough(repository: Path, tmp_path: Path) -> None:
+    """As plan.yml has it: HEAD is the merge that GitHub made, its first parent the branch that the pull request goes to."""
+    write_files(repository, {"overlays/staging/ray.values.yaml": "[]\n"})
+    commit(repository)
+    git(repository, "switch", "--quiet", "main")
+    write_files(repository, {"overlays/prod/ray.values.yaml": "[]\n"})
+    commit(repository)
+    git(repository, "merge", "--quiet", "--no-ff", "-m", "the pull request", "work")
+    git(tmp_path, "clone", "--quiet", "--depth=2", f"file://{repository}", "shallow")
+    assert touched(tmp_path / "shallow", "HEAD^1") == {"staging"}
 
 
 def test_json_is_a_matrix_and_what_else_there_is_to_know(repository: Path) -> None:
