@@ -11,7 +11,7 @@ import yaml
 from syntho_deploy.cluster.client import Client
 from tests.e2e.site import ROOT, Site
 
-DOCUMENTED = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "rbac.md").read_text(), re.DOTALL)]
+DOCUMENTED = [yaml.safe_load(text) for text in re.findall(r"```yaml kubernetes\n(.*?)```", (ROOT / "docs" / "rbac.md").read_text(), re.DOTALL)]
 
 
 def account(site: Site, cluster_wide: bool, without: tuple[str, ...] = ()) -> None:
