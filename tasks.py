@@ -271,7 +271,10 @@ def bump_tag(
     pr_body: str = "",
     json: bool = False,
 ) -> None:
-    """Move all images of a release to another tag, in the environment's files: the tags change and no other byte, in all files or in none."""
+    """Move all images of a release to another tag, in the environment's files: the tags change and no other byte, in all files or in none.
+
+    Exit 2: --dry-run, and something would change; 6: another run edits these files.
+    """
     from syntho_deploy import bump, documents, helm
 
     projects, faults = _projects(env)
@@ -285,6 +288,8 @@ def bump_tag(
         show(bump.as_json(result, not dry_run))
     else:
         print(bump.text(result, not dry_run))
+        if result.names and not dry_run:
+            say(f"next: invoke plan --env={env}, then invoke deploy --env={env}")
     if dry_run and result.names:
         raise Exit(code=2)
 
@@ -345,7 +350,10 @@ def bump_charts(
 )
 @command
 def images(c: Context, env: str, check: bool = False, mirror: str = "", json: bool = False) -> None:
-    """List every image that an environment runs, with the place where it stands; check them at their registries, or mirror them."""
+    """List every image that an environment runs, with the place where it stands; check them at their registries, or mirror them.
+
+    Exit 4: an image is missing, or its registry does not answer.
+    """
     from syntho_deploy import helm, tools
     from syntho_deploy import images as found
 
@@ -502,7 +510,7 @@ def cluster(c: Context, env: str = "local", create: bool = False, delete: bool =
 def plan(
     c: Context, env: str, out: str = "", offline: bool = False, markdown: str = "", exit_zero: bool = False, json: bool = False
 ) -> None:  # fmt: skip
-    """Show what deploy would change on the cluster, object by object; write nothing. Exit 0: nothing, 2: changes, 4: refused."""
+    """Show what deploy would change on the cluster, object by object; write nothing. Exit 2: changes, 4: refused, 6: pending."""
     from syntho_deploy import documents, explain, github, process
     from syntho_deploy import offline as without
     from syntho_deploy import plan as planning
@@ -568,7 +576,10 @@ def secrets(
     no_backup: str = "",
     json: bool = False,
 ) -> None:
-    """Create the Secrets that are missing, show them, or rotate one; no value is shown. Only a rotation replaces a value."""
+    """Create the Secrets that are missing, show them, or rotate one; no value is shown. Only a rotation replaces a value.
+
+    Exit 5: after a rotation its users did not get ready; 6: another run holds the environment.
+    """
     from dataclasses import asdict
 
     from syntho_deploy import release
@@ -622,7 +633,10 @@ def deploy(
     reason: str = "deploy",
     no_backup: str = "",
 ) -> None:
-    """Install or upgrade both charts, wait until all is ready, verify and record it. Unhealthy, it goes back to the last good state."""
+    """Install or upgrade both charts, wait until all is ready, verify and record it. Unhealthy, it goes back to the last good state.
+
+    Exit 5: it did not get healthy, also where it went back; 6: another run holds the environment.
+    """
     from syntho_deploy import release
     from syntho_deploy.cluster import record
     from syntho_deploy.environment import chosen
@@ -660,7 +674,10 @@ def deploy(
             "no-backup": NO_BACKUP})  # fmt: skip
 @command
 def rollback(c: Context, env: str, to: int = 0, timeout: str = "15m", yes: str = "", dry_run: bool = False, no_backup: str = "") -> None:
-    """Go back to a state that was deployed and verified before: by the same plan and deploy, not by `helm rollback`."""
+    """Go back to a state that was deployed and verified before: by the same plan and deploy, not by `helm rollback`.
+
+    Exit 5: it did not get healthy; 6: another run holds the environment.
+    """
     from syntho_deploy import helm, release
     from syntho_deploy import plan as planning
     from syntho_deploy import rotate as rotating
@@ -793,7 +810,10 @@ def logs(c: Context, env: str, component: str = "", previous: bool = False, foll
             "yes": "the environment's name, to confirm a protected one", "json": JSON})  # fmt: skip
 @command
 def unlock(c: Context, env: str, reason: str = "", yes: str = "", json: bool = False) -> None:
-    """Show what keeps a deploy from running: another run, or a release left pending. With --reason, remove it."""
+    """Show what keeps a deploy from running: another run, or a release left pending. With --reason, remove it.
+
+    Exit 6: the lock was renewed or taken at that moment.
+    """
     from syntho_deploy import unlock as unlocking
     from syntho_deploy.cluster.preflight import connect
 
@@ -820,7 +840,10 @@ def unlock(c: Context, env: str, reason: str = "", yes: str = "", json: bool = F
 )
 @command
 def undeploy(c: Context, env: str, delete_data: bool = False, timeout: str = "10m", yes: str = "") -> None:
-    """Uninstall both releases. Volumes and secrets stay, and the next deploy finds them again, unless --delete-data."""
+    """Uninstall both releases. Volumes and secrets stay, and the next deploy finds them again, unless --delete-data.
+
+    Exit 5: not all was gone in time; 6: another run holds the environment.
+    """
     from syntho_deploy import helm, release
     from syntho_deploy.cluster.preflight import connect
     from syntho_deploy.steps import Steps
