@@ -15,7 +15,7 @@ TWO = ("-n", "2", "--dist=loadfile")  # each worker has a cluster of its own
 ALLOW_MISSING = "--allow-missing"
 OURS = Path(sys.prefix).resolve() == ROOT / ".venv"
 
-nox.options.sessions = ["lint", "tests", "template", "kwok_e2e"]
+nox.options.sessions = ["lint", "docs", "tests", "template", "kwok_e2e"]
 # README's command starts nox in .venv, which all sessions then share; any other nox gets an environment for each
 nox.options.default_venv_backend = "none" if OURS else "venv"
 nox.options.reuse_venv = "yes"
@@ -29,6 +29,13 @@ def lint(session: nox.Session) -> None:
     python(session, "-m", "ruff", "format", "--check", ".")
     python(session, "-m", "mypy")
     python(session, "-m", "invoke", "lint", "--env=local")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """What README and docs/ say holds: commands parse, YAML loads, links lead somewhere, and the tasks' pages are those of the tasks."""
+    install(session)
+    python(session, "-m", "pytest", "tests/docs", "tests/unit/test_readme.py", *session.posargs)
 
 
 @nox.session
