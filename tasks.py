@@ -430,13 +430,26 @@ def completion(c: Context, shell: str = "", words: str = "") -> None:
         print("\n".join(completing.candidates(ROOT, known, words)))
 
 
-@task(help={"env": ENVS, "in-cluster": "ask the services outside from a Job in the cluster", "json": JSON})
+@task(
+    help={
+        "env": ENVS,
+        "in-cluster": "ask Postgres and Redis from a Job in the namespace, made and deleted: all that doctor ever writes",
+        "image": "for that Job: it has python3; otherwise an application's",
+        "json": JSON,
+    }
+)
 @command
-def doctor(c: Context, env: str, in_cluster: bool = False, json: bool = False) -> None:
+def doctor(c: Context, env: str, in_cluster: bool = False, image: str = "", json: bool = False) -> None:
     """Ask the cluster, the machine and the services outside whether a deploy can succeed; change nothing. Exit 4: it cannot."""
     from syntho_deploy.doctor.examine import doctor as run
+    from syntho_deploy.errors import InputError
+    from syntho_deploy.registry import parse
 
-    _each(env, json, lambda place: run(place, in_cluster))
+    if image and not in_cluster:
+        raise InputError("--image is for the Job of --in-cluster", todo="add --in-cluster, or leave it out")
+    if image:
+        parse(image)
+    _each(env, json, lambda place: run(place, in_cluster, image))
 
 
 @task(help={"json": JSON, "provision": "fetch or build what is missing, for these tools (comma-separated), or all"})

@@ -91,13 +91,23 @@ def is_local(registry: str) -> bool:
         return name == "localhost" or name.endswith(".localhost")
 
 
-class Registries:
-    """All registries that images are in. login: asked for the username and password of one that wants them."""
+class RegistryError(PreflightError):
+    """A registry does not give what it was asked for. kind: `login` (it wants one, or another), `tls`, `proxy`, `unreachable`, or `answer`
+    (what it says is not as it should be)."""
 
-    def __init__(self, login: Login) -> None:
+    def __init__(self, kind: str, what: str, todo: str = "") -> None:
+        self.kind = kind
+        super().__init__(what, todo=todo)
+
+
+class Registries:
+    """All registries that images are in. login: asked for the username and password of one that wants them; timeouts: in seconds, to
+    connect and between two bytes of an answer."""
+
+    def __init__(self, login: Login, timeouts: tuple[float, float] = TIMEOUTS) -> None:
         import requests
 
-        self._login = login
+        self._login, self._timeouts = login, timeouts
         self._session = requests.Session()
         self._authorizations: dict[tuple[str, str], str] = {}
 
@@ -114,7 +124,7 @@ class Registries:
                 return list(dict.fromkeys(found))
             parts = urlsplit(urljoin(answer.url, following))
             url = f"{parts.path}?{parts.query}"  # never to another host
-        raise PreflightError(f"{image.registry} lists the tags of {image.repository} without an end")
+        raise RegistryError("answer", f"{image.registry} lists the tags of {image.repository} without an end")
 
     def digest(self, image: Reference) -> str | None:
         """The digest of an image; None where the registry does not have it."""
@@ -139,11 +149,11 @@ class Registries:
         if answer is None:
             return None
         if len(answer.content) > MANIFEST_LIMIT:
-            raise PreflightError(f"the manifest of {image} is larger than {MANIFEST_LIMIT >> 20} MiB")
+            raise RegistryError("answer", f"the manifest of {image} is larger than {MANIFEST_LIMIT >> 20} MiB")
         digest = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
         said = image.digest or answer.headers.get("Docker-Content-Digest") or digest
         if said.startswith("sha256:") and said != digest:
-            raise PreflightError(f"{image.registry} says {said} for {image} and gave {digest}", todo="look for a proxy that changes answers")
+            raise RegistryError("answer", f"{image.registry} says {said} for {image} and gave {digest}", todo="look for a proxy that changes answers")
         return digest, self._json(image, answer)
 
     def _get(self, image: Reference, path: str, accept: str = "application/json") -> Any:
@@ -158,9 +168,9 @@ class Registries:
         if answer.status_code == 404:
             return None
         if answer.status_code in (401, 403):
-            raise PreflightError(f"{image.registry} refuses to show {image.repository}: {_reason(answer)}", todo=_NO_LOGIN)
+            raise RegistryError("login", f"{image.registry} refuses to show {image.repository}: {_reason(answer)}", todo=_NO_LOGIN)
         if answer.status_code != 200:
-            raise PreflightError(f"{image.registry} answers {answer.status_code} for {image.repository}: {_reason(answer)}", todo=_LATER)
+            raise RegistryError("answer", f"{image.registry} answers {answer.status_code} for {image.repository}: {_reason(answer)}", todo=_LATER)
         return answer
 
     def _authorize(self, image: Reference, answer: Any) -> str:
@@ -172,20 +182,20 @@ class Registries:
             register(login[1])
         if scheme.lower() == "basic":
             if not login:
-                raise PreflightError(f"{image.registry} wants a username and a password", todo=_NO_LOGIN)
+                raise RegistryError("login", f"{image.registry} wants a username and a password", todo=_NO_LOGIN)
             return _basic(login)
         realm = parameters.get("realm", "")
         if scheme.lower() != "bearer" or not realm.startswith(("https://", "http://")):
-            raise PreflightError(f"{image.registry} wants an authorization that is not known here: {scheme or 'none named'}")
+            raise RegistryError("answer", f"{image.registry} wants an authorization that is not known here: {scheme or 'none named'}")
         if realm.startswith("http://") and not is_local(urlsplit(realm).netloc):
-            raise PreflightError(f"{image.registry} wants the password to be sent to {realm}, without TLS")
+            raise RegistryError("answer", f"{image.registry} wants the password to be sent to {realm}, without TLS")
         query = {"scope": parameters.get("scope") or f"repository:{image.repository}:pull"}
         if service := parameters.get("service"):
             query["service"] = service
         answer = self._send(realm, "application/json", _basic(login) if login else "", query)
         if answer.status_code != 200:
             as_whom = f"the user {login[0]}" if login else "nobody"
-            raise PreflightError(f"{image.registry} gives no token to {as_whom}: {answer.status_code}, {_reason(answer)}", todo=_NO_LOGIN)
+            raise RegistryError("login", f"{image.registry} gives no token to {as_whom}: {answer.status_code}, {_reason(answer)}", todo=_NO_LOGIN)
         found = self._json(image, answer)
         token = str(found.get("token") or found.get("access_token") or "")
         register(token)
@@ -201,16 +211,16 @@ class Registries:
 
         where = urlsplit(url).netloc
         try:
-            return self._session.get(url, params=query, headers={"Accept": accept}, auth=authorize, timeout=TIMEOUTS)
+            return self._session.get(url, params=query, headers={"Accept": accept}, auth=authorize, timeout=self._timeouts)
         except requests.exceptions.SSLError as error:
             todo = "name the file of your CA in REQUESTS_CA_BUNDLE"
-            raise PreflightError(f"{where} is not trusted: {redact(str(error))[:200]}", todo=todo) from None
+            raise RegistryError("tls", f"{where} is not trusted: {redact(str(error))[:200]}", todo=todo) from None
         except requests.exceptions.ProxyError:
-            raise PreflightError(f"{where} cannot be reached through the proxy", todo="see HTTPS_PROXY and NO_PROXY") from None
+            raise RegistryError("proxy", f"{where} cannot be reached through the proxy", todo="see HTTPS_PROXY and NO_PROXY") from None
         except requests.Timeout:
-            raise PreflightError(f"{where} does not answer in time", todo=_LATER) from None
+            raise RegistryError("unreachable", f"{where} does not answer in time", todo=_LATER) from None
         except requests.RequestException as error:
-            raise PreflightError(f"{where} cannot be reached ({type(error).__name__})", todo=_LATER) from None
+            raise RegistryError("unreachable", f"{where} cannot be reached ({type(error).__name__})", todo=_LATER) from None
 
     def _json(self, image: Reference, answer: Any) -> dict[str, Any]:
         try:
@@ -218,7 +228,9 @@ class Registries:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise PreflightError(f"{image.registry} does not answer as a registry does", todo="see that this is its address, and no proxy's page")
+            raise RegistryError(
+                "answer", f"{image.registry} does not answer as a registry does", todo="see that this is its address, and no proxy's page"
+            )
         return found
 
 

@@ -11,20 +11,20 @@ from syntho_deploy.checks.references import claims
 SMALLEST_VOLUME = 1024.0**3
 
 
-def _applications(context: Context, service: str) -> list[str]:
+def applications(context: Context, service: str) -> list[str]:
     """The applications that have a database, or a Redis: `<service>.<application>.host` is a role."""
     names = [name.split(".") for name in context.roles.values]
     return [parts[1] for parts in names if len(parts) == 3 and parts[0] == service and parts[2] == "host"]
 
 
-def _service(context: Context, host: Any) -> str:
+def service_of(context: Context, host: Any) -> str:
     """The name of the Service in the environment's namespace that a host may be, by DNS; "" for a host elsewhere."""
     first, dot, rest = str(host).partition(".")
     namespace = context.environment.target.namespace
     return first if not dot or rest in (namespace, f"{namespace}.svc", f"{namespace}.svc.cluster.local") else ""
 
 
-def _running(context: Context, service: str) -> list[Pod]:
+def running(context: Context, service: str) -> list[Pod]:
     """The pods behind a Service that the charts bring, those of a workload with 0 replicas left out."""
     items = [item for item in context.kind("Service") if item["metadata"]["name"] == service]
     pods = [pod for item in items for pod in context.selected(item["spec"].get("selector")) if item["spec"].get("selector")]
@@ -32,14 +32,14 @@ def _running(context: Context, service: str) -> list[Pod]:
 
 
 def _nowhere(context: Context, host: Any) -> bool:
-    service = _service(context, host)
-    return bool(service) and service not in context.present("services") and not _running(context, service)
+    service = service_of(context, host)
+    return bool(service) and service not in context.present("services") and not running(context, service)
 
 
 def same_database(context: Context) -> Iterator[Finding]:
     """Two applications with one database: the tables of one overwrite or confuse the other's. Nothing in the charts stops it."""
     seen: dict[tuple[str, ...], str] = {}
-    for application in _applications(context, "database"):
+    for application in applications(context, "database"):
         parts = ("host", "port", "name")
         place = tuple(str(context.value(f"database.{application}.{part}")) for part in parts)
         role = context.role(f"database.{application}.name")
@@ -51,7 +51,7 @@ def same_database(context: Context) -> Iterator[Finding]:
 
 def unused_database(context: Context) -> Iterator[Finding]:
     """A database outside, and the chart's own still on: it runs, takes a volume, and nothing asks it."""
-    for application in _applications(context, "database"):
+    for application in applications(context, "database"):
         enabled, host = context.role(f"database.{application}.enabled"), context.role(f"database.{application}.host")
         if enabled and enabled.value is True and host and host.value != host.default and not _service_of_default(context, host.default, host.value):
             what = f"the database of {application} is at {host.value}, and the chart's own is on"
@@ -59,13 +59,13 @@ def unused_database(context: Context) -> Iterator[Finding]:
 
 
 def _service_of_default(context: Context, default: Any, host: Any) -> bool:
-    return _service(context, host) == str(default)
+    return service_of(context, host) == str(default)
 
 
 def missing_database(context: Context) -> Iterator[Finding]:
     """A database that is nowhere: the chart's own is off, and the host still that of its Service. The guide's host for the core,
     `backend`, is the Service of an application."""
-    for application in _applications(context, "database"):
+    for application in applications(context, "database"):
         host = context.role(f"database.{application}.host")
         if host and _nowhere(context, host.value):
             what = f"nothing runs behind the database host {host.value} of {application}"
@@ -74,17 +74,17 @@ def missing_database(context: Context) -> Iterator[Finding]:
 
 def unused_redis(context: Context) -> Iterator[Finding]:
     """A Redis outside, and the chart's own running: it has no switch, so that it must be deleted."""
-    roles = [role for name in _applications(context, "redis") if (role := context.role(f"redis.{name}.host"))]
+    roles = [role for name in applications(context, "redis") if (role := context.role(f"redis.{name}.host"))]
     own = {str(role.default) for role in roles}
-    used = {_service(context, role.value) for role in roles}
+    used = {service_of(context, role.value) for role in roles}
     for service in sorted(own - used):
-        for pod in _running(context, service):
+        for pod in running(context, service):
             yield of_object(pod.item, ("spec", "replicas"), "this Redis runs, and no application has its host", "component redis/external")
 
 
 def missing_redis(context: Context) -> Iterator[Finding]:
     """A Redis that is nowhere: the chart's own is scaled to 0 or deleted, and the host still that of its Service, which stays."""
-    for application in _applications(context, "redis"):
+    for application in applications(context, "redis"):
         host = context.role(f"redis.{application}.host")
         if host and _nowhere(context, host.value):
             what = f"nothing runs behind the Redis host {host.value} of {application}"
@@ -94,7 +94,7 @@ def missing_redis(context: Context) -> Iterator[Finding]:
 def same_redis_database(context: Context) -> Iterator[Finding]:
     """Two applications with one numbered database of one Redis: the keys of one are in the way of the other's."""
     seen: dict[tuple[str, ...], str] = {}
-    for application in _applications(context, "redis"):
+    for application in applications(context, "redis"):
         place = tuple(str(context.value(f"redis.{application}.{part}")) for part in ("host", "port", "db"))
         role = context.role(f"redis.{application}.db")
         if place in seen and role:
@@ -106,9 +106,9 @@ def same_redis_database(context: Context) -> Iterator[Finding]:
 def replicated_redis(context: Context) -> Iterator[Finding]:
     """More than one pod of the chart's Redis: the second is told to follow redis-ss-0.redis-ss.redis, a name that does not exist, and the
     Service leads to both."""
-    roles = [role for name in _applications(context, "redis") if (role := context.role(f"redis.{name}.host"))]
-    for service in sorted({_service(context, role.value) for role in roles} - {""}):
-        for pod in _running(context, service):
+    roles = [role for name in applications(context, "redis") if (role := context.role(f"redis.{name}.host"))]
+    for service in sorted({service_of(context, role.value) for role in roles} - {""}):
+        for pod in running(context, service):
             if pod.many:
                 yield of_object(pod.item, ("spec", "replicas"), "more than one Redis, which do not know each other", "component redis/in-chart")
 

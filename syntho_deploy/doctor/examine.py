@@ -17,12 +17,12 @@ from typing import Any
 from syntho_deploy import documents
 from syntho_deploy.cluster.client import ApiError
 from syntho_deploy.console import table
-from syntho_deploy.doctor import cluster, ingress, machine, namespace, nodes, permissions, ray, release, secrets, storage
+from syntho_deploy.doctor import cluster, ingress, machine, namespace, nodes, permissions, pullable, ray, release, secrets, services, storage
 from syntho_deploy.doctor.subject import RULES, STATES, Missing, Result, Subject, forbidden
 from syntho_deploy.errors import DeployError, InputError, InputErrors, PreflightError, shown
 from syntho_deploy.several import Answer, Place
 
-MODULES = (machine, cluster, permissions, namespace, nodes, storage, ingress, secrets, release, ray)
+MODULES = (machine, cluster, permissions, namespace, nodes, storage, ingress, secrets, release, ray, pullable, services)
 AT_ONCE = 24  # checks: nearly all of their time they wait for an answer
 BEGIN, END = "<!-- checks -->", "<!-- end of checks -->"
 
@@ -77,9 +77,9 @@ def _ask(name: str, check: Check, subject: Subject) -> list[Result]:
     return found
 
 
-def doctor(place: Place, in_cluster: bool = False) -> Answer:
-    """Examine one environment. Exit code 4 when there is an error."""
-    results = examine(Subject(place, in_cluster))
+def doctor(place: Place, in_cluster: bool = False, image: str = "") -> Answer:
+    """Examine one environment. image: for the pod that --in-cluster starts. Exit code 4 when there is an error."""
+    results = examine(Subject(place, in_cluster, image))
     return Answer(text(place.environment.name, results), data(place.environment.name, results), line(results), 4 * any_error(results))
 
 

@@ -47,11 +47,11 @@ class Missing(Exception):
 class Subject:
     """One environment as the checks see it. Safe to use from several threads: each part is got once, by who asks first.
 
-    in_cluster: services outside are to be asked from a Job in the cluster.
+    in_cluster: services outside are to be asked from a Job in the cluster; image: for its pod, "" for an application's.
     """
 
-    def __init__(self, place: Place, in_cluster: bool = False) -> None:
-        self.place, self.in_cluster = place, in_cluster
+    def __init__(self, place: Place, in_cluster: bool = False, image: str = "") -> None:
+        self.place, self.in_cluster, self.image = place, in_cluster, image
         self._answers: dict[str, Any] = {}
         self._locks: dict[str, RLock] = {}
         self._lock = RLock()
