@@ -113,10 +113,13 @@ def _encrypted(question: dict[str, Any], plain: socket.socket, wanted: str) -> s
         todo = "component tls/private-ca names a CA; the certificate must be for this host, and valid today"
         raise Fault(f"the certificate of {_place(question)} is not trusted: {error.verify_message}", todo) from None
     except socket.timeout:
-        raise Fault(f"{_place(question)} does not answer within {TIMEOUT:.0f} s when TLS begins", f"has it TLS? {wanted} asks for it") from None
+        what = f"{_place(question)} does not begin TLS within {TIMEOUT:.0f} s, and {wanted} asks for it"
+        raise Fault(what, "switch it on there, or correct the port") from None
     except (ssl.SSLError, OSError) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
-        raise Fault(f"{_place(question)} speaks no TLS that fits ({reason}), and {wanted} asks for it", "switch it on there") from None
+        raise Fault(
+            f"{_place(question)} speaks no TLS that fits ({reason}), and {wanted} asks for it", "switch it on there, or correct the port"
+        ) from None
 
 
 class _Stream:

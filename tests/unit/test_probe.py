@@ -1,0 +1,233 @@
+"""What a Postgres and a Redis are asked and how their answers are read, against real ones: each kind of failure in words of its own."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syntho_deploy.doctor import probe
+from tests.registries import serving
+from tests.servers import Authority, Postgres, Redis, free_port, needs_postgres, needs_redis
+
+PASSWORD = Postgres.PASSWORD
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with serving(Postgres()) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[Postgres]:
+    with serving(Postgres(tls=False)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[Redis]:
+    with serving(Redis("databases 4")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[Redis]:
+    with serving(Redis("databases 4", "maxmemory 50mb", "maxmemory-policy allkeys-lru", password=Redis.PASSWORD)) as found:
+        yield found
+
+
+def question(service: str, port: int, **more: Any) -> dict[str, Any]:
+    names = {"postgres": ("core", "core"), "redis": ("1", "")}[service]
+    return {"service": service, "application": "core", "host": "localhost", "port": str(port), "name": names[0], "user": names[1], "mode": "",
+            "secret": "core.db.password", "unknown": "", **more}  # fmt: skip
+
+
+def asked(service: str, port: int, password: str | None, **more: Any) -> tuple[str, str, str]:
+    """The one line of an answer."""
+    (line,) = probe.ask(question(service, port, **more), password).lines
+    return line
+
+
+@needs_postgres
+@pytest.mark.parametrize("user", ["core", "old", "clear", "tls"])
+def test_a_login_works_by_scram_md5_and_in_clear_over_tls(postgres: Postgres, user: str) -> None:
+    state, what, todo = asked("postgres", postgres.port, PASSWORD, user=user, mode="require")
+    assert (state, todo) == ("ok", "")
+    assert "TLSv1.3" in what and f'database "core" as "{user}"' in what
+
+
+@needs_postgres
+def test_nothing_is_written_and_no_password_is_in_an_answer(postgres: Postgres) -> None:
+    assert PASSWORD not in str(probe.ask(question("postgres", postgres.port), PASSWORD))
+    assert postgres.tables == 0
+
+
+@needs_postgres
+@pytest.mark.parametrize(
+    ("more", "password", "words", "todo"),
+    [
+        ({}, "wrong", 'refuses the user "core" with the password of "core.db.password"', "ALTER ROLE"),
+        ({"user": "nobody"}, PASSWORD, 'refuses the user "nobody"', ""),
+        ({"name": "lost"}, PASSWORD, 'has no database "lost"', 'CREATE DATABASE "lost" OWNER "core"'),
+        ({"name": "backend", "user": "hidden"}, PASSWORD, 'does not let "hidden" into the database "backend"', "GRANT CONNECT"),
+        ({"user": "poor"}, PASSWORD, '"poor" may not create tables in the schema public of the database "core"', "GRANT CREATE"),
+        ({"user": "blind", "name": "backend"}, PASSWORD, '"blind" may use no schema', "CREATE SCHEMA IF NOT EXISTS public"),
+        ({"user": "reader"}, PASSWORD, "is read-only for this user", "primary"),
+        ({"user": "tls", "mode": "disable"}, PASSWORD, 'does not let the user "tls" in', "postgres/tls"),
+        ({"user": "clear", "mode": "disable"}, PASSWORD, "asks for the password in clear, without TLS: it was not sent", "postgres/tls"),
+        ({"mode": "verify-full"}, PASSWORD, "is not trusted: unable to get local issuer certificate", "tls/private-ca"),
+        ({"mode": "verify-full", "ca": "no PEM"}, PASSWORD, "holds no certificate", "PEM"),
+        ({"host": "no-such-host.invalid"}, PASSWORD, "no host no-such-host.invalid is known to DNS", "--in-cluster"),
+    ],
+)
+def test_postgres_says_what_is_wrong(postgres: Postgres, more: dict[str, Any], password: str, words: str, todo: str) -> None:
+    state, what, remedy = asked("postgres", postgres.port, password, **more)
+    assert state == "error"
+    assert words in what
+    assert todo in remedy
+
+
+@needs_postgres
+def test_a_certificate_is_verified_by_the_ca_and_the_name(postgres: Postgres, tmp_path: Path) -> None:
+    ca = postgres.authority.pem
+    assert asked("postgres", postgres.port, PASSWORD, mode="verify-full", ca=ca)[0] == "ok"
+    assert asked("postgres", postgres.port, PASSWORD, mode="verify-full", ca_file=str(postgres.authority.ca))[0] == "ok"
+    assert asked("postgres", postgres.port, PASSWORD, mode="verify-ca", host="127.0.0.1", ca=ca)[0] == "ok"
+    assert "IP address mismatch" in asked("postgres", postgres.port, PASSWORD, mode="verify-full", host="127.0.0.1", ca=ca)[1]
+    assert "is not trusted" in asked("postgres", postgres.port, PASSWORD, mode="verify-ca", ca=Authority(tmp_path).pem)[1]
+
+
+@needs_postgres
+def test_a_postgres_without_tls_is_refused_where_the_environment_asks_for_it_and_told_where_not(plain: Postgres) -> None:
+    state, what, _ = asked("postgres", plain.port, PASSWORD, mode="require")
+    assert (state, "refuses TLS, and PGSSLMODE=require asks for it" in what) == ("error", True)
+    state, what, todo = asked("postgres", plain.port, PASSWORD)
+    assert (state, "not encrypted" in what, "postgres/tls" in todo) == ("warning", True, True)
+    assert asked("postgres", plain.port, PASSWORD, mode="disable")[0] == "ok"
+
+
+@needs_postgres
+def test_the_same_database_has_the_same_identity_by_any_name(postgres: Postgres, plain: Postgres) -> None:
+    def identity(port: int, **more: Any) -> str:
+        return probe.ask(question("postgres", port, **more), PASSWORD).identity
+
+    core = identity(postgres.port)
+    assert core == identity(postgres.port, host="127.0.0.1", user="old") != ""
+    assert core != identity(postgres.port, name="backend", user="backend")
+    assert core != identity(plain.port)
+
+
+@needs_postgres
+def test_without_a_password_only_the_way_is_asked(postgres: Postgres) -> None:
+    state, what, _ = asked("postgres", postgres.port, None, unknown="the moon is full")
+    assert (state, "no login was tried, since the moon is full" in what, "TLSv1.3" in what) == ("unknown", True, True)
+    assert asked("postgres", postgres.port, None, mode="verify-full")[0] == "error"
+
+
+@pytest.mark.parametrize("service", ["postgres", "redis"])
+def test_a_closed_port_is_told_and_what_is_no_such_server(service: str) -> None:
+    port = free_port()
+    assert f"nothing listens at localhost:{port}" in asked(service, port, "x")[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                connection = server.accept()[0]
+                connection.recv(100)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        state, what, _ = asked(service, server.getsockname()[1], "x")
+    assert (state, f"does not speak the protocol of {service}" in what) == ("error", True)
+
+
+@pytest.mark.parametrize("service", ["postgres", "redis"])
+def test_silence_ends_after_the_timeout(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert "does not answer within" in asked(service, server.getsockname()[1], "x")[1]
+
+
+@needs_redis
+def test_redis_is_asked_plain_and_by_tls_with_and_without_a_password(redis: Redis, locked: Redis) -> None:
+    state, what, _ = asked("redis", redis.port, "")
+    assert (state, "without TLS, database 1" in what) == ("ok", True)
+    state, what, _ = asked("redis", redis.tls_port, "", mode="verify-full", ca=redis.authority.pem)
+    assert (state, "TLSv1.3" in what) == ("ok", True)
+    assert asked("redis", locked.port, Redis.PASSWORD, user="default")[0] == "warning"  # for its policy
+
+
+@needs_redis
+@pytest.mark.parametrize(
+    ("which", "port", "password", "more", "state", "words"),
+    [
+        ("locked", "port", "wrong", {}, "error", 'refuses the password of "core.db.password"'),
+        ("locked", "port", "", {}, "error", "wants a password, and the environment sends none"),
+        ("redis", "port", "superfluous", {}, "error", "has no password, and the environment sends one"),
+        ("redis", "port", "", {"name": "4"}, "error", "has no database 4: ERR DB index is out of range"),
+        ("redis", "port", "", {"mode": "verify-full"}, "error", "does not begin TLS within"),
+        ("redis", "tls_port", "", {}, "error", "closes the connection"),
+        ("redis", "tls_port", "", {"mode": "verify-full"}, "error", "is not trusted"),
+        ("locked", "port", Redis.PASSWORD, {}, "warning", "its maxmemory-policy is allkeys-lru"),
+    ],
+)
+def test_redis_says_what_is_wrong(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    which: str,
+    port: str,
+    password: str,
+    more: dict[str, Any],
+    state: str,
+    words: str,
+) -> None:
+    monkeypatch.setattr(probe, "TIMEOUT", 2.0)
+    server = request.getfixturevalue(which)
+    found, what, todo = asked("redis", getattr(server, port), password, **more)
+    assert (found, words in what) == (state, True), what
+    assert todo
+
+
+@needs_redis
+def test_a_replica_is_an_error_and_each_number_a_database_of_its_own(redis: Redis) -> None:
+    with serving(Redis(f"replicaof 127.0.0.1 {redis.port}")) as replica:
+        assert "is a replica" in asked("redis", replica.port, "")[1]
+    one, two = (probe.ask(question("redis", redis.port, name=name), "").identity for name in ("0", "1"))
+    assert one != two != ""
+
+
+@needs_postgres
+@needs_redis
+def test_as_a_job_runs_it_the_script_answers_by_lines_of_its_own(postgres: Postgres, locked: Redis) -> None:
+    questions = [
+        question("postgres", postgres.port, mode="verify-full", ca_file=str(postgres.authority.ca), variable="A", password=None, encoded=False),
+        question("redis", locked.port, variable="B", password=None, encoded=True),
+        question("postgres", postgres.port, variable="", password=None, encoded=False, unknown="there is none"),
+    ]
+    script = Path(probe.__file__).read_text()
+    variables = {"A": PASSWORD, "B": "b%C3%B6se%2F4%3A%40%20%2541", "QUESTIONS": json.dumps(questions)}
+    done = subprocess.run([sys.executable, "-I", "-B", "-c", script], env={**os.environ, **variables}, capture_output=True, text=True, check=True)
+    said = [json.loads(line.removeprefix(probe.MARK)) for line in done.stdout.splitlines()]
+    states = {one["number"]: one["lines"][0][0] for one in said}
+    assert states == {0: "ok", 1: "warning", 2: "unknown"}
+    assert not any(secret in done.stdout + done.stderr for secret in variables.values())
+
+
+def test_the_script_is_python_of_old_images_and_stands_alone() -> None:
+    text = Path(probe.__file__).read_text()
+    tree = ast.parse(text, feature_version=(3, 8))
+    imported = {name.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    imported |= {str(node.module).split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert imported <= sys.stdlib_module_names
+    assert len(text) < 100_000  # Linux takes 128 KiB in one argument
