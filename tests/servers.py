@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import os
 import pwd
 import shutil
@@ -27,14 +28,14 @@ START = 30.0  # seconds
 
 
 class Authority:
-    """A CA with one certificate for the name localhost, as files of a folder."""
+    """A CA with one certificate for localhost and 127.0.0.1, as files of a folder."""
 
     def __init__(self, folder: Path) -> None:
         key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
         self.pem = _pem(_signed(name, name, key, key, [x509.BasicConstraints(ca=True, path_length=None)]))
         self.ca, self.certificate, self.key = folder / "ca.crt", folder / "server.crt", folder / "server.key"
         own, subject = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-        names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+        names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
         self.ca.write_text(self.pem)
         self.certificate.write_text(_pem(_signed(subject, name, own, key, [names])))
         private = serialization.PrivateFormat.PKCS8
@@ -84,7 +85,9 @@ class _Server:
     def up(self, ready: Any) -> None:
         end = time.monotonic() + START
         while not ready():
-            assert self._child and self._child.poll() is None and time.monotonic() < end, (self.folder / "log").read_text()
+            assert self._child
+            assert self._child.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < end, (self.folder / "log").read_text()
             time.sleep(0.05)
 
     def close(self) -> None:
@@ -113,11 +116,11 @@ class Postgres(_Server):
     """
     HBA = """
     local all all trust
-    hostssl all tls 127.0.0.1/32 scram-sha-256
-    host all tls 127.0.0.1/32 reject
-    host all old 127.0.0.1/32 md5
-    host all clear 127.0.0.1/32 password
-    host all all 127.0.0.1/32 scram-sha-256
+    hostssl all tls 127.0.0.0/8 scram-sha-256
+    host all tls 127.0.0.0/8 reject
+    host all old 127.0.0.0/8 md5
+    host all clear 127.0.0.0/8 password
+    host all all 127.0.0.0/8 scram-sha-256
     """
 
     def __init__(self, tls: bool = True) -> None:
@@ -129,7 +132,8 @@ class Postgres(_Server):
         self._run(INITDB, "-D", str(data), "-U", "admin", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8")
         (data / "pg_hba.conf").write_text("\n".join(line.strip() for line in self.HBA.splitlines()))
         settings = {
-            "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder, "fsync": "off", "max_connections": 20,
+            "listen_addresses": "127.0.0.1,127.0.0.2", "port": self.port,
+            "unix_socket_directories": self.folder, "fsync": "off", "max_connections": 20,
             "ssl": "on" if tls else "off", "ssl_cert_file": self.authority.certificate, "ssl_key_file": self.authority.key, "log_statement": "all",
         }  # fmt: skip
         with (data / "postgresql.conf").open("a") as file:
@@ -164,7 +168,8 @@ class Redis(_Server):
         assert REDIS
         self.tls_port, self.password = free_port(), password
         config = [
-            "bind 127.0.0.1", f"port {self.port}", f"tls-port {self.tls_port}", "save ''", "daemonize no", f"dir {self.folder}", "tls-auth-clients no",
+            "bind 127.0.0.1", f"port {self.port}", f"tls-port {self.tls_port}", "save ''",
+            "daemonize no", f"dir {self.folder}", "tls-auth-clients no",
             f"tls-cert-file {self.authority.certificate}", f"tls-key-file {self.authority.key}", f"tls-ca-cert-file {self.authority.ca}",
             *([f'requirepass "{password}"'] if password else []), *options,
         ]  # fmt: skip

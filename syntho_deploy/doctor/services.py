@@ -37,10 +37,8 @@ def _check(subject: Subject, kind: str) -> Iterator[Result]:
     if not mine:
         yield Result(kind, "ok", "in the charts")
         return
-    if subject.in_cluster:
-        answers = _from_cluster(subject, every, mine)
-    else:
-        answers = side_by_side([partial(_from_here, subject, one) for one in mine])
+    from_here = [partial(_from_here, subject, one) for one in mine]
+    answers = _from_cluster(subject, every, mine) if subject.in_cluster else side_by_side(from_here)
     for answer in answers:
         yield from (Result(kind, *line) for line in answer.lines)
     seen: dict[str, str] = {}
