@@ -214,7 +214,8 @@ class Registries:
             return self._session.get(url, params=query, headers={"Accept": accept}, auth=authorize, timeout=self._timeouts)
         except requests.exceptions.SSLError as error:
             todo = "name the file of your CA in REQUESTS_CA_BUNDLE"
-            raise RegistryError("tls", f"{where} is not trusted: {redact(str(error))[:200]}", todo=todo) from None
+            why = re.search(r"certificate verify failed: ([^(\]]+)", str(error))  # OpenSSL's words, in requests' sentence on pool and URL
+            raise RegistryError("tls", f"{where} is not trusted: {why[1].strip() if why else redact(str(error))[:200]}", todo=todo) from None
         except requests.exceptions.ProxyError:
             raise RegistryError("proxy", f"{where} cannot be reached through the proxy", todo="see HTTPS_PROXY and NO_PROXY") from None
         except requests.Timeout:

@@ -41,7 +41,7 @@ PULLS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverP
 def ask(subject: Subject, services: list[Service]) -> list[probe.Answer]:
     """What each service answers there. Raises `PreflightError` where the Job cannot be made or does not run, another error
     where it ran and its log cannot be read."""
-    client, namespace = subject.client, subject.namespace
+    client, namespace = subject.place.client(), subject.namespace  # its own way: what is waited for is never an answer from before
     item = manifest(subject, services)
     name = item["metadata"]["name"]
     try:
@@ -184,14 +184,18 @@ def _log(client: Client, namespace: str, pod: str) -> str:
 def answers(text: str, services: list[Service]) -> list[probe.Answer]:
     """The answers that a log holds, one for each service. What it says of another's lines is left out."""
     found: dict[int, probe.Answer] = {}
+    others = [""]
     for line in text.splitlines():
-        if line.startswith(probe.MARK):
+        _, mark, content = line.partition(probe.MARK)  # the runtime or a collector of logs may put a time before it
+        if not mark:
+            others.append(line)
+        else:
             try:
-                said: dict[str, Any] = json.loads(line.removeprefix(probe.MARK))
+                said: dict[str, Any] = json.loads(content)
                 lines = [(str(state), str(what), str(todo)) for state, what, todo in said["lines"]]
                 found[int(said["number"])] = probe.Answer(lines, str(said["identity"]))
             except (ValueError, KeyError, TypeError):
                 continue
-    last = redact(next((line for line in reversed(text.splitlines()) if line and not line.startswith(probe.MARK)), ""))[:200]
+    last = redact(others[-1])[:200]
     silence = f"the Job's pod ended without a word of it{f'; its last words: {last}' if last else ''}"
     return [found.get(number, probe.Answer([("unknown", f"{one.application}: {silence}", OTHER_IMAGE)])) for number, one in enumerate(services)]

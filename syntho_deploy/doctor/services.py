@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from syntho_deploy.checks.databases import service_of
@@ -14,11 +14,14 @@ from syntho_deploy.errors import DeployError
 
 def in_cluster(subject: Subject) -> Iterator[Result]:
     """With `--in-cluster`: a Job in the namespace can be made, runs, and its log can be read."""
-    if subject.in_cluster and (every := _every(subject)):
-        answers = _asked_there(subject, every)
-        if isinstance(answers, DeployError):
-            raise answers
-        yield Result("in-cluster", "ok", f"a Job asked {len(every)} services, and was deleted")
+    if not subject.in_cluster or not (every := _every(subject)):
+        return
+    _ = subject.client  # where there is none, another check tells it
+    try:
+        _asked_there(subject, every)
+    except Missing as missing:
+        raise missing.__cause__ or missing from None
+    yield Result("in-cluster", "ok", f"a Job asked {len(every)} services, and was deleted")
 
 
 def postgres(subject: Subject) -> Iterator[Result]:
@@ -37,7 +40,7 @@ def _check(subject: Subject, kind: str) -> Iterator[Result]:
     if not mine:
         yield Result(kind, "ok", "in the charts")
         return
-    from_here = [partial(_from_here, subject, one) for one in mine]
+    from_here: list[Callable[[], probe.Answer]] = [partial(_from_here, subject, one) for one in mine]
     answers = _from_cluster(subject, every, mine) if subject.in_cluster else side_by_side(from_here)
     for answer in answers:
         yield from (Result(kind, *line) for line in answer.lines)
@@ -72,8 +75,6 @@ def _from_here(subject: Subject, service: Service) -> probe.Answer:
 
 def _from_cluster(subject: Subject, every: list[Service], mine: list[Service]) -> list[probe.Answer]:
     answers = _asked_there(subject, every)
-    if isinstance(answers, DeployError):
-        raise Missing("not asked, for want of an answer of the Job")
     return [answers[every.index(one)] for one in mine]
 
 
@@ -81,13 +82,6 @@ def _every(subject: Subject) -> list[Service]:
     return subject.once("the services outside", lambda: outside.outside(subject.context))
 
 
-def _asked_there(subject: Subject, every: list[Service]) -> list[probe.Answer] | DeployError:
-    """All are asked by one Job, though several checks want it. An error is told by one of them."""
-
-    def asking() -> list[probe.Answer] | DeployError:
-        try:
-            return job.ask(subject, every)
-        except DeployError as error:
-            return error
-
-    return subject.once("an answer of the Job", asking)
+def _asked_there(subject: Subject, every: list[Service]) -> list[probe.Answer]:
+    """All are asked by one Job, though several checks want it."""
+    return subject.once("an answer of the Job", lambda: job.ask(subject, every))
