@@ -117,7 +117,7 @@ def _kept(context: Context, secret: str) -> Reference | str:
         return Reference(*spec.kubernetes)
     found = [Reference(item.name, key, bool(match[3])) for item in context.compiled.secrets for key, template in item.data.items()
              if (match := store.PLACEHOLDER.fullmatch(template)) and match[2] == secret]  # fmt: skip
-    return min(found, key=lambda one: one.encoded)
+    return min(found, key=lambda one: one.encoded, default=Reference(context.compiled.secret, spec.key))
 
 
 def _redis(context: Context, application: str, host: str, port: str, name: str, user: str, pod: Item, container: Item) -> Service:

@@ -23,7 +23,7 @@ from syntho_deploy.overlays.layers import components
 from syntho_deploy.overlays.pointer import compile_pointer
 from syntho_deploy.secrets.sentinels import TOKEN, label
 from syntho_deploy.vendor import load_pin, vendor
-from tests.components import test_components, test_network_policies
+from tests.components import test_components, test_network_policies, test_services_outside
 from tests.components.conftest import DIGESTS, PINS, VARIABLES, Pinned
 from tests.conftest import copy_project, write_files
 
@@ -611,3 +611,7 @@ def test_every_component_is_claimed_and_those_that_differ_here_are_known(root: P
     assert {str(path.parent.relative_to(root / SEARCH[0] / "components")) for path in (root / SEARCH[0]).rglob("*.values.yaml")} | {
         str(path.parent.relative_to(root / SEARCH[0] / "components")) for path in (root / SEARCH[0]).rglob("*.manifests.yaml")
     } == PINNED
+
+
+def test_services_outside_are_read_from_the_charts(here: Pinned) -> None:
+    test_services_outside.check(test_services_outside.read(here))

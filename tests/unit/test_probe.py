@@ -130,6 +130,15 @@ def test_the_same_database_has_the_same_identity_by_any_name(postgres: Postgres,
 
 
 @needs_postgres
+@needs_redis
+def test_an_old_version_is_a_warning(postgres: Postgres, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "OLDEST_POSTGRES", 99)
+    monkeypatch.setattr(probe, "OLDEST_REDIS", 99)
+    for state, what, todo in (asked("postgres", postgres.port, PASSWORD), asked("redis", redis.port, "")):
+        assert (state, "older than 99" in what, todo) == ("warning", True, "ask Syntho whether it is supported")
+
+
+@needs_postgres
 def test_without_a_password_only_the_way_is_asked(postgres: Postgres) -> None:
     state, what, _ = asked("postgres", postgres.port, None, unknown="the moon is full")
     assert (state, "no login was tried, since the moon is full" in what, "TLSv1.3" in what) == ("unknown", True, True)
