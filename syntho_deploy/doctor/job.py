@@ -124,7 +124,7 @@ def _question(subject: Subject, service: Service) -> Object:
     elif isinstance(service.password, str):
         question["unknown"] = "its password is written down in a value, and is not sent along"
     else:
-        live = subject.client.get("v1", "Secret", subject.namespace, service.password.name)
+        live = subject.found("v1", "Secret", service.password.name, subject.namespace)
         if service.password.key in ((live or {}).get("data") or {}):
             question["variable"], question["encoded"] = "asked", service.password.encoded
         else:

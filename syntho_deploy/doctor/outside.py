@@ -172,7 +172,7 @@ def certificate(subject: Subject, trust: Trust) -> str:
         raise Missing(f"its CA {trust.path} is a file of the image, and was not asked for from here: --in-cluster has it")
     held = subject.context.objects.get(f"{reference.kind}/{reference.name}")
     if held is None:
-        held = subject.client.get("v1", reference.kind, subject.namespace, reference.name)
+        held = subject.found("v1", reference.kind, reference.name, subject.namespace)
     content = (held or {}).get("data") or {}
     found = store.decoded(held, reference.key) if reference.kind == "Secret" else content.get(reference.key)
     if not found:
@@ -187,7 +187,7 @@ def reveal(subject: Subject, reference: Reference) -> str:
     """
     live = None
     try:
-        live = store.decoded(subject.client.get("v1", "Secret", subject.namespace, reference.name), reference.key)
+        live = store.decoded(subject.found("v1", "Secret", reference.name, subject.namespace), reference.key)
     except (Missing, DeployError):  # another check tells; the source may be enough
         pass
     if live is not None:

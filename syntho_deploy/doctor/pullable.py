@@ -68,7 +68,7 @@ def _look(registries: Registries, image: Reference) -> Callable[[], _Asked]:
 def _platforms(subject: Subject) -> list[str] | None:
     """The architectures of the cluster's nodes; the usual one where they are not known, None where no node pulls anything."""
     try:
-        nodes = subject.client.objects("v1", "Node", "")
+        nodes = subject.listed("v1", "Node")
     except (Missing, DeployError):  # another check tells
         if subject.environment.target.local:
             raise Missing("not asked, since the nodes cannot be seen, and those of a cluster on this machine may pull nothing") from None
@@ -85,7 +85,7 @@ def _login(subject: Subject, registry: str) -> _Login | DeployError | None:
     names = {pull["name"] for pod in subject.context.pods for pull in pod.spec.get("imagePullSecrets") or [] if pull.get("name")}
     for name in sorted(names):
         try:
-            live = subject.client.get("v1", "Secret", subject.namespace, name)
+            live = subject.found("v1", "Secret", name, subject.namespace)
             entries = store.auths(live) if live else {}
         except (Missing, DeployError):  # another check tells
             continue

@@ -8,7 +8,7 @@ from functools import partial
 from syntho_deploy.checks.databases import service_of
 from syntho_deploy.doctor import job, outside, probe
 from syntho_deploy.doctor.outside import Service
-from syntho_deploy.doctor.subject import Missing, Result, Subject, side_by_side
+from syntho_deploy.doctor.subject import Missing, Result, Subject, side_by_side, told
 from syntho_deploy.errors import DeployError
 
 
@@ -17,10 +17,7 @@ def in_cluster(subject: Subject) -> Iterator[Result]:
     if not subject.in_cluster or not (every := _every(subject)):
         return
     _ = subject.client  # where there is none, another check tells it
-    try:
-        _asked_there(subject, every)
-    except Missing as missing:
-        raise missing.__cause__ or missing from None
+    told(lambda: _asked_there(subject, every))
     yield Result("in-cluster", "ok", f"a Job asked {len(every)} services, and was deleted")
 
 

@@ -38,7 +38,7 @@ def redis() -> Iterator[Redis]:
 
 @pytest.fixture
 def outside(site: Site, postgres: Postgres, redis: Redis) -> Site:
-    """A site whose databases are outside, in a namespace that admits confined pods only."""
+    """A site whose databases are outside."""
     if site.cluster.provider == "kind":
         pytest.skip("a container does not reach the services on this machine's loopback, and pulls no image of the sandbox")
     environment = site.read()
@@ -52,11 +52,17 @@ def outside(site: Site, postgres: Postgres, redis: Redis) -> Site:
     environment["secrets"] |= {"core.db.password": {"env": "CORE_DB"}, "backend.db.password": {"env": "BACKEND_DB"}}
     site.write(environment)
     site.variables |= {"CORE_DB": Postgres.PASSWORD, "BACKEND_DB": Postgres.PASSWORD}
-    client, labels = site.client(), {"pod-security.kubernetes.io/enforce": "restricted"}
-    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace, "labels": labels}})
+    client = site.client()
+    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
     data = {"ca.crt": postgres.authority.pem}
     client.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "site-ca", "namespace": site.namespace}, "data": data})
     return site
+
+
+def confine(site: Site) -> None:
+    """Have the namespace admit confined pods only, which those of the sandbox are not."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    site.client().apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace, "labels": labels}})
 
 
 def told(site: Site, *words: str, code: int = 0) -> list[tuple[str, str, str]]:
@@ -111,8 +117,9 @@ def test_a_job_asks_the_same_by_the_secrets_in_the_cluster_and_goes(outside: Sit
     del outside.variables["CORE_DB"], outside.variables["BACKEND_DB"]  # from here on the cluster has them
     here = told(outside)
     client = outside.client()
+    confine(outside)
     with Kubelet(client, tmp_path, as_the_job(outside, outside.namespace)) as kubelet:
-        there = told(outside, "--in-cluster")
+        there = told(outside, "--in-cluster", code=4)
         assert [container for _, container, _ in kubelet.asked] == ["syntho-doctor"]
     assert there == [("in-cluster", "ok", "a Job asked 4 services, and was deleted"), *here]
     assert client.objects("batch/v1", "Job", outside.namespace) == []
