@@ -11,7 +11,13 @@ import yaml
 from syntho_deploy.cluster.client import Client
 from tests.e2e.site import ROOT, Site
 
-DOCUMENTED = [yaml.safe_load(text) for text in re.findall(r"```yaml kubernetes\n(.*?)```", (ROOT / "docs" / "rbac.md").read_text(), re.DOTALL)]
+
+def documented(page: str) -> list[dict[str, Any]]:
+    """The roles that a page of docs/ has."""
+    return [yaml.safe_load(text) for text in re.findall(r"```yaml kubernetes\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)]
+
+
+DOCUMENTED = documented("rbac.md")
 
 
 def account(site: Site, cluster_wide: bool, without: tuple[str, ...] = ()) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from syntho_deploy.cluster.client import Client
 from tests.e2e.kubelet import Kubelet
+from tests.e2e.permissions import account, bind, documented
 from tests.e2e.site import Site
 from tests.registries import serving
 from tests.servers import Postgres, Redis, needs_postgres, needs_redis
@@ -112,6 +113,7 @@ def test_services_are_asked_from_here_before_anything_is_deployed(outside: Site,
     assert "canary-2718281828" not in ran.stdout + ran.stderr
 
 
+@pytest.mark.administrator
 def test_a_job_asks_the_same_by_the_secrets_in_the_cluster_and_goes(outside: Site, tmp_path: Path) -> None:
     outside.invoke("secrets")
     del outside.variables["CORE_DB"], outside.variables["BACKEND_DB"]  # from here on the cluster has them
@@ -125,6 +127,7 @@ def test_a_job_asks_the_same_by_the_secrets_in_the_cluster_and_goes(outside: Sit
     assert client.objects("batch/v1", "Job", outside.namespace) == []
 
 
+@pytest.mark.administrator
 def test_without_the_secrets_the_job_asks_the_way_only(outside: Site, tmp_path: Path) -> None:
     with Kubelet(outside.client(), tmp_path, as_the_job(outside, outside.namespace)):
         found = told(outside, "--in-cluster")
@@ -132,6 +135,7 @@ def test_without_the_secrets_the_job_asks_the_way_only(outside: Site, tmp_path: 
     assert "has no key core.db.password.url yet (invoke secrets --env=here makes it)" in found[1][2]
 
 
+@pytest.mark.administrator
 def test_a_log_that_cannot_be_read_is_not_known_and_the_job_goes(outside: Site) -> None:
     found = told(outside, "--in-cluster")
     assert {state for _, state, _ in found} == {"unknown"}
@@ -139,6 +143,7 @@ def test_a_log_that_cannot_be_read_is_not_known_and_the_job_goes(outside: Site) 
     assert outside.client().objects("batch/v1", "Job", outside.namespace) == []
 
 
+@pytest.mark.administrator
 def test_a_pod_that_the_namespace_refuses_is_told_in_its_words(outside: Site) -> None:
     client = outside.client()
     hard = {
@@ -154,6 +159,7 @@ def test_a_pod_that_the_namespace_refuses_is_told_in_its_words(outside: Site) ->
     assert client.objects("batch/v1", "Job", outside.namespace) == []
 
 
+@pytest.mark.administrator
 def test_an_interrupt_leaves_no_job_behind(outside: Site, eventually: Callable[..., Any]) -> None:
     client = outside.client()
     for node in client.objects("v1", "Node", ""):  # no pod finds a place
@@ -168,6 +174,18 @@ def test_an_interrupt_leaves_no_job_behind(outside: Site, eventually: Callable[.
         for node in client.objects("v1", "Node", ""):
             path = client.path("v1", "Node", "", node["metadata"]["name"])
             client.request("PATCH", path, {"spec": {"unschedulable": None}}, {}, "application/merge-patch+json")
+
+
+@pytest.mark.administrator
+def test_the_documented_permissions_are_enough_for_the_job_and_each_that_lacks_is_told(outside: Site, tmp_path: Path) -> None:
+    account(outside, cluster_wide=False)
+    (check, state, what), *_ = told(outside, "--in-cluster", code=4)
+    assert (check, state) == ("in-cluster", "unknown")
+    assert "the account may not create jobs.batch" in what
+    (role,) = [one for one in documented("doctor.md") if one["metadata"]["name"] == "syntho-doctor-in-cluster"]
+    bind(outside.client(), role, outside.namespace)
+    with Kubelet(outside.client(), tmp_path, as_the_job(outside, outside.namespace)):
+        assert told(outside, "--in-cluster", code=4)[0] == ("in-cluster", "ok", "a Job asked 4 services, and was deleted")
 
 
 def test_json_holds_what_people_read(outside: Site) -> None:
