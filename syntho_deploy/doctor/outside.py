@@ -47,7 +47,8 @@ class Trust:
 @dataclass(frozen=True)
 class Service:
     """One service as an application reaches it. mode: of TLS, in libpq's words, "" for what is not said; password: where it is, or a
-    text that is written down; secret: what people call it; pod, container: of the application, {} where there is none."""
+    text that is written down; secret: what people call it; trust: a CA that is named; system: do the image's own CAs count without
+    one? pod, container: of the application, {} where there is none."""
 
     kind: str
     application: str
@@ -59,6 +60,7 @@ class Service:
     password: Reference | str
     secret: str
     trust: Trust | None
+    system: bool
     pod: Item
     container: Item
 
@@ -66,7 +68,7 @@ class Service:
         """What `probe.ask` is asked, without password and CA."""
         return {
             "service": self.kind, "application": self.application, "host": self.host, "port": self.port, "name": self.name,
-            "user": self.user, "mode": self.mode, "secret": self.secret, "unknown": "",
+            "user": self.user, "mode": self.mode, "system": self.system, "secret": self.secret, "unknown": "",
         }  # fmt: skip
 
 
@@ -107,7 +109,8 @@ def _postgres(context: Context, application: str, host: str, port: str, name: st
     text = str(context.value(f"credential.{application}.db.password") or "")
     secret = SECRET.fullmatch(text)
     password: Reference | str = _kept(context, secret[1]) if secret else text
-    return Service("postgres", application, host, port or "5432", name, user, mode, password, secret[1] if secret else "", trust, pod, container)
+    called = secret[1] if secret else ""
+    return Service("postgres", application, host, port or "5432", name, user, mode, password, called, trust, ca == "system", pod, container)
 
 
 def _kept(context: Context, secret: str) -> Reference | str:
@@ -140,7 +143,7 @@ def _redis(context: Context, application: str, host: str, port: str, name: str, 
             ca = query.get("ssl_ca_certs", [str(variables.get("SSL_CERT_FILE", {}).get("value", ""))])[0]
             trust = _trust(pod, container, ca)
         break
-    return Service("redis", application, host, port or "6379", name or "0", user, mode, password, secret, trust, pod, container)
+    return Service("redis", application, host, port or "6379", name or "0", user, mode, password, secret, trust, True, pod, container)
 
 
 def _variables(container: Item) -> dict[str, Item]:

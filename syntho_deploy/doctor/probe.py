@@ -48,9 +48,12 @@ class Answer(NamedTuple):
 
 
 def ask(question: dict[str, Any], password: str | None) -> Answer:
-    """Ask one service. question: `service` (postgres or redis), `application`, `host`, `port`, `name` of the database, `user`, `mode`
-    (of TLS, in libpq's words), `ca` (PEM) or `ca_file`, `secret` (whose password it is, for people), `unknown` (why there is no
-    password, or ""). password: None where it is not known; "" where there is none. Raises nothing.
+    """Ask one service. Raises nothing.
+
+    question: `service` (postgres or redis), `application`, `host`, `port`, `name` of the database, `user`, `mode` (of TLS, in libpq's
+    words), `ca` (PEM) or `ca_file`, `system` (do the machine's own CAs count without these?), `secret` (whose password it is, for
+    people), `unknown` (why there is no password, or "").
+    password: None where it is not known; "" where there is none.
     """
     where = f"{question['application']}: "
     asking = _postgres if question["service"] == "postgres" else _redis
@@ -295,6 +298,9 @@ _IDENTITY = "SELECT system_identifier FROM pg_control_system()"
 
 
 def _postgres(question: dict[str, Any], password: str | None) -> Answer:
+    if question["mode"].startswith("verify-") and not (question.get("ca") or question.get("ca_file") or question["system"]):
+        what = f"PGSSLMODE={question['mode']} needs a CA, and PGSSLROOTCERT names none: the drivers look for ~/.postgresql/root.crt in the image"
+        raise Fault(what, "component tls/private-ca, or PGSSLROOTCERT")
     session = _Postgres(question)
     place = f"{_place(question)}, {session.encryption or 'without TLS'}"
     try:

@@ -98,6 +98,7 @@ def test_how_the_pods_reach_a_service_is_read_from_their_container(make: Make) -
         ("redis", "backend", "0", "", ""),
     ]
     assert plain[0].password == Reference("syntho-ui-secrets", "core.db.password.url", True)
+    assert [one.system for one in plain] == [False, False, True, True]
     assert plain[1].password == Reference("syntho-ui-secrets", "backend.db.password")
     change = {"vars": {"postgres_sslmode": "require", "core_redis_db": 3, "backend_redis_db": 2, **PRIVATE_CA},
               "secrets": {"redis.password": {"env": "REDIS"}}}  # fmt: skip

@@ -15,6 +15,12 @@ from typing import Any
 import pytest
 
 from syntho_deploy.cluster.client import Client
+from syntho_deploy.compile import Project
+from syntho_deploy.doctor import job
+from syntho_deploy.doctor.outside import outside as services
+from syntho_deploy.doctor.subject import Subject
+from syntho_deploy.several import Place, Shared
+from syntho_deploy.steps import Steps
 from tests.e2e.kubelet import Kubelet
 from tests.e2e.permissions import account, bind, documented
 from tests.e2e.site import Site
@@ -125,6 +131,14 @@ def test_a_job_asks_the_same_by_the_secrets_in_the_cluster_and_goes(outside: Sit
         assert [container for _, container, _ in kubelet.asked] == ["syntho-doctor"]
     assert there == [("in-cluster", "ok", "a Job asked 4 services, and was deleted"), *here]
     assert client.objects("batch/v1", "Job", outside.namespace) == []
+
+
+@pytest.mark.administrator
+def test_every_field_of_the_job_is_one_that_the_server_knows(outside: Site) -> None:
+    outside.invoke("secrets")
+    subject = Subject(Place(Project.load(outside.root, outside.name), Steps(), Shared()), in_cluster=True)
+    made = job.manifest(subject, services(subject.context))
+    assert outside.client().apply(made, dry_run=True)["spec"]["backoffLimit"] == 0  # strict, so that an unknown field is refused
 
 
 @pytest.mark.administrator

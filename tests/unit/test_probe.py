@@ -49,7 +49,7 @@ def locked() -> Iterator[Redis]:
 def question(service: str, port: int, **more: Any) -> dict[str, Any]:
     names = {"postgres": ("core", "core"), "redis": ("1", "")}[service]
     return {"service": service, "application": "core", "host": "localhost", "port": str(port), "name": names[0], "user": names[1], "mode": "",
-            "secret": "core.db.password", "unknown": "", **more}  # fmt: skip
+            "system": True, "secret": "core.db.password", "unknown": "", **more}  # fmt: skip
 
 
 def asked(service: str, port: int, password: str | None, **more: Any) -> tuple[str, str, str]:
@@ -87,6 +87,7 @@ def test_nothing_is_written_and_no_password_is_in_an_answer(postgres: Postgres) 
         ({"user": "tls", "mode": "disable"}, PASSWORD, 'does not let the user "tls" in', "postgres/tls"),
         ({"user": "clear", "mode": "disable"}, PASSWORD, "asks for the password in clear, without TLS: it was not sent", "postgres/tls"),
         ({"mode": "verify-full"}, PASSWORD, "is not trusted: unable to get local issuer certificate", "tls/private-ca"),
+        ({"mode": "verify-full", "system": False}, PASSWORD, "PGSSLMODE=verify-full needs a CA, and PGSSLROOTCERT names none", "tls/private-ca"),
         ({"mode": "verify-full", "ca": "no PEM"}, PASSWORD, "holds no certificate", "PEM"),
         ({"host": "no-such-host.invalid"}, PASSWORD, "no host no-such-host.invalid is known to DNS", "--in-cluster"),
     ],
