@@ -29,13 +29,13 @@ NAME = "syntho-doctor"
 LABELS = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": "syntho-deploy"}
 DEADLINE = 300  # seconds: an application's image may have to be pulled first
 KEPT = 60  # seconds after its end, if it is still there
-LOOK = 0.5  # seconds
+LOOK = 1.0  # seconds
 NOBODY = 65534
 RESOURCES = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "500m", "memory": "128Mi"}}
 CONFINED: Object = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
 USERS = ("runAsUser", "runAsGroup", "fsGroup", "supplementalGroups", "seLinuxOptions")
 OTHER_IMAGE = "--image=IMAGE names one that has python3, 3.8 or later, and that the cluster may pull"
-PULLS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+PATIENCE = 30  # seconds for a place: a node may be added, a pod may end
 
 
 def ask(subject: Subject, services: list[Service]) -> list[probe.Answer]:
@@ -135,8 +135,7 @@ def _question(subject: Subject, service: Service) -> Object:
 
 def _wait(client: Client, namespace: str, name: str) -> str:
     """The log of the Job's pod, when that has ended. Raises `PreflightError` where it does not start or does not end."""
-    end = time.monotonic() + DEADLINE
-    pause = threading.Event()
+    begun, pause = time.monotonic(), threading.Event()
     while True:
         process.stop_if_interrupted()
         pods = client.objects("v1", "Pod", namespace, f"job-name={name}")
@@ -147,15 +146,16 @@ def _wait(client: Client, namespace: str, name: str) -> str:
                 raise PreflightError(f"the Job of --in-cluster cannot start python3: {redact(ended.get('message', ''))[:200]}", todo=OTHER_IMAGE)
             if ended or (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
                 return _log(client, namespace, pod["metadata"]["name"])
-        if trouble := _trouble(client, namespace, name, pods):
+        waited = time.monotonic() - begun
+        if trouble := _trouble(client, namespace, name, pods, waited > PATIENCE):
             raise PreflightError(f"the Job of --in-cluster does not run: {trouble}", todo=f"mend that; {OTHER_IMAGE}")
-        if time.monotonic() > end:
+        if waited > DEADLINE:
             raise PreflightError(f"the Job of --in-cluster did not end within {DEADLINE} s", todo=f"see what keeps pods from running; {OTHER_IMAGE}")
         pause.wait(LOOK)
 
 
-def _trouble(client: Client, namespace: str, name: str, pods: list[Object]) -> str:
-    """Why the pod cannot be made, or its container not started; "" while it may still be."""
+def _trouble(client: Client, namespace: str, name: str, pods: list[Object], placed: bool) -> str:
+    """Why the pod cannot be made, or its container not started; "" while it may still be. placed: should it have a node by now?"""
     try:
         job = client.get("batch/v1", "Job", namespace, name)
         events = client.objects("v1", "Event", namespace)
@@ -170,7 +170,7 @@ def _trouble(client: Client, namespace: str, name: str, pods: list[Object]) -> s
         by_uid.setdefault(event.get("involvedObject", {}).get("uid", ""), []).append(event)
     live = Live({(one["kind"], one["metadata"]["name"]): one for one in [job, *pods]}, lambda name: "")
     found = stuck.troubles([stuck.current({"kind": "Job", "metadata": {"name": name}}, live, [])], live, by_uid)
-    return redact("; ".join(f"{one.reason}: {one.text}" for one in found))[:500]
+    return redact("; ".join(f"{one.reason}: {one.text}" for one in found if placed or one.grace != "unschedulable"))[:500]
 
 
 def _log(client: Client, namespace: str, pod: str) -> str:

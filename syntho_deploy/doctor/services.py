@@ -43,12 +43,12 @@ def _check(subject: Subject, kind: str) -> Iterator[Result]:
         yield from (Result(kind, *line) for line in answer.lines)
     seen: dict[str, str] = {}
     for service, answer in zip(mine, answers, strict=True):
-        place = answer.identity or f"{service.host}:{service.port}/{service.name}"
-        if place in seen:
-            what = f"{service.application}: its database is that of {seen[place]}: {service.name} at {service.host}:{service.port}"
+        places = {f"{service.host}:{service.port}/{service.name}", *([answer.identity] if answer.identity else [])}
+        if twins := [seen[place] for place in places if place in seen]:
+            what = f"{service.application}: its database is that of {twins[0]}: {service.name} at {service.host}:{service.port}"
             todo = "component postgres/external with two names" if kind == "postgres" else "component redis/databases with two numbers"
             yield Result(kind, "error", what, todo)
-        seen.setdefault(place, service.application)
+        seen |= dict.fromkeys(places, service.application)
 
 
 def _from_here(subject: Subject, service: Service) -> probe.Answer:

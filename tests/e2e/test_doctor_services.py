@@ -27,7 +27,7 @@ from tests.e2e.site import Site
 from tests.registries import serving
 from tests.servers import Postgres, Redis, needs_postgres, needs_redis
 
-pytestmark = [needs_postgres, needs_redis]
+pytestmark = [needs_postgres, needs_redis, pytest.mark.administrator]
 OUTSIDE = ("postgres", "redis", "in-cluster")
 
 
@@ -44,7 +44,7 @@ def redis() -> Iterator[Redis]:
 
 
 @pytest.fixture
-def outside(site: Site, postgres: Postgres, redis: Redis) -> Site:
+def outside(site: Site, postgres: Postgres, redis: Redis, eventually: Callable[..., Any]) -> Site:
     """A site whose databases are outside."""
     if site.cluster.provider == "kind":
         pytest.skip("a container does not reach the services on this machine's loopback, and pulls no image of the sandbox")
@@ -61,6 +61,7 @@ def outside(site: Site, postgres: Postgres, redis: Redis) -> Site:
     site.variables |= {"CORE_DB": Postgres.PASSWORD, "BACKEND_DB": Postgres.PASSWORD}
     client = site.client()
     client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
+    eventually(lambda: not any(node["spec"].get("taints") for node in client.objects("v1", "Node", "")), 60)  # of a cluster that is new
     data = {"ca.crt": postgres.authority.pem}
     client.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "site-ca", "namespace": site.namespace}, "data": data})
     return site
@@ -119,7 +120,6 @@ def test_services_are_asked_from_here_before_anything_is_deployed(outside: Site,
     assert "canary-2718281828" not in ran.stdout + ran.stderr
 
 
-@pytest.mark.administrator
 def test_a_job_asks_the_same_by_the_secrets_in_the_cluster_and_goes(outside: Site, tmp_path: Path) -> None:
     outside.invoke("secrets")
     del outside.variables["CORE_DB"], outside.variables["BACKEND_DB"]  # from here on the cluster has them
@@ -133,7 +133,6 @@ def test_a_job_asks_the_same_by_the_secrets_in_the_cluster_and_goes(outside: Sit
     assert client.objects("batch/v1", "Job", outside.namespace) == []
 
 
-@pytest.mark.administrator
 def test_every_field_of_the_job_is_one_that_the_server_knows(outside: Site) -> None:
     outside.invoke("secrets")
     subject = Subject(Place(Project.load(outside.root, outside.name), Steps(), Shared()), in_cluster=True)
@@ -141,7 +140,6 @@ def test_every_field_of_the_job_is_one_that_the_server_knows(outside: Site) -> N
     assert outside.client().apply(made, dry_run=True)["spec"]["backoffLimit"] == 0  # strict, so that an unknown field is refused
 
 
-@pytest.mark.administrator
 def test_without_the_secrets_the_job_asks_the_way_only(outside: Site, tmp_path: Path) -> None:
     with Kubelet(outside.client(), tmp_path, as_the_job(outside, outside.namespace)):
         found = told(outside, "--in-cluster")
@@ -149,7 +147,6 @@ def test_without_the_secrets_the_job_asks_the_way_only(outside: Site, tmp_path: 
     assert "has no key core.db.password.url yet (invoke secrets --env=here makes it)" in found[1][2]
 
 
-@pytest.mark.administrator
 def test_a_log_that_cannot_be_read_is_not_known_and_the_job_goes(outside: Site) -> None:
     found = told(outside, "--in-cluster")
     assert {state for _, state, _ in found} == {"unknown"}
@@ -157,7 +154,6 @@ def test_a_log_that_cannot_be_read_is_not_known_and_the_job_goes(outside: Site) 
     assert outside.client().objects("batch/v1", "Job", outside.namespace) == []
 
 
-@pytest.mark.administrator
 def test_a_pod_that_the_namespace_refuses_is_told_in_its_words(outside: Site) -> None:
     client = outside.client()
     hard = {
@@ -173,7 +169,6 @@ def test_a_pod_that_the_namespace_refuses_is_told_in_its_words(outside: Site) ->
     assert client.objects("batch/v1", "Job", outside.namespace) == []
 
 
-@pytest.mark.administrator
 def test_an_interrupt_leaves_no_job_behind(outside: Site, eventually: Callable[..., Any]) -> None:
     client = outside.client()
     for node in client.objects("v1", "Node", ""):  # no pod finds a place
@@ -190,7 +185,6 @@ def test_an_interrupt_leaves_no_job_behind(outside: Site, eventually: Callable[.
             client.request("PATCH", path, {"spec": {"unschedulable": None}}, {}, "application/merge-patch+json")
 
 
-@pytest.mark.administrator
 def test_the_documented_permissions_are_enough_for_the_job_and_each_that_lacks_is_told(outside: Site, tmp_path: Path) -> None:
     account(outside, cluster_wide=False)
     (check, state, what), *_ = told(outside, "--in-cluster", code=4)
