@@ -82,13 +82,19 @@ class _Server:
         with (self.folder / "log").open("wb") as log:
             self._child = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, user=self.user, cwd=self.folder)
 
-    def up(self, ready: Any) -> None:
+    def up(self, ready: Any, then: Any = lambda: None) -> None:
+        """Wait until it is ready, and do what is next; whatever fails, no server is left running."""
         end = time.monotonic() + START
-        while not ready():
-            assert self._child
-            assert self._child.poll() is None, (self.folder / "log").read_text()
-            assert time.monotonic() < end, (self.folder / "log").read_text()
-            time.sleep(0.05)
+        try:
+            while not ready():
+                assert self._child
+                assert self._child.poll() is None, (self.folder / "log").read_text()
+                assert time.monotonic() < end, (self.folder / "log").read_text()
+                time.sleep(0.05)
+            then()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         if self._child:
@@ -140,8 +146,7 @@ class Postgres(_Server):
             file.writelines(f"{key} = '{value}'\n" for key, value in settings.items())
         self.own()
         self.start(str(self.programs / "postgres"), "-D", str(data))
-        self.up(lambda: self._psql("SELECT 1", check=False) == 0)
-        self._psql(self.SQL.format(self.PASSWORD))
+        self.up(lambda: self._psql("SELECT 1", check=False) == 0, lambda: self._psql(self.SQL.format(self.PASSWORD)))
 
     def _run(self, *argv: str) -> None:
         subprocess.run(argv, check=True, capture_output=True, user=self.user, cwd=self.folder)
