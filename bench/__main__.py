@@ -371,10 +371,13 @@ def later(bench: Bench) -> Iterator[Row]:
     yield absolute("deploy with nothing to do", alone(bench, lambda: bench.invoke("deploy", "--env=bench")), "s", 1.5)
     yield absolute("plan with nothing to do", alone(bench, lambda: bench.invoke("plan", "--env=bench")), "s", 1.2)
     yield absolute("drift", alone(bench, lambda: bench.invoke("drift", "--env=bench")), "s", 1.2)
+    yield absolute("doctor", alone(bench, lambda: bench.invoke("doctor", "--env=bench")), "s", 3)
     yield absolute("invoke --list", alone(bench, lambda: bench.invoke("--list")), "s", 0.35)
+    yield absolute("completion of --env=", alone(bench, lambda: bench.invoke("completion", "--words=invoke plan --env=")), "s", 0.35)
+    memory["doctor"] = bench.peak("doctor", "--env=bench")
     memory["deploy with nothing to do"] = bench.peak("deploy", "--env=bench")
     for what, peak in memory.items():
-        yield absolute(f"peak memory of {what}", peak, "MB", 100)
+        yield absolute(f"peak memory of {what}", peak, "MB", 200 if what == "doctor" else 100)
 
 
 def together(bench: Bench) -> Iterator[Row]:
