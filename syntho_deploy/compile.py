@@ -188,7 +188,6 @@ class Project:
     manifests: dict[str, Manifests] = field(default_factory=dict)  # of each chart, patched, before secrets are cut out
     operations: dict[str, list[dict[str, Json]]] = field(default_factory=dict)  # plain RFC 6902, of each chart
     _compiled: Compiled | None = None
-    _defaults: dict[str, Json] = field(default_factory=dict)
     _values: dict[str, Json] = field(default_factory=dict)
     _values_errors: list[InputError] = field(default_factory=list)
     _open: list[str] = field(default_factory=list)
@@ -275,7 +274,7 @@ class Project:
     def _chart_values(self, chart: str) -> Json:
         if chart not in self._values:
             self._open.append(chart)
-            values = self._defaults[chart] = self._file(chart, "values.yaml")
+            values = self.defaults(chart)
             claimed = self.origins[chart] = Layers()
             plain = self.operations[chart] = []
             for layer in self.layers:
@@ -292,8 +291,11 @@ class Project:
             self._values[chart] = values
         return self._values[chart]
 
+    def defaults(self, chart: str) -> Json:
+        """A chart's own values, shared with other environments of the same charts: not to be changed."""
+        return self._file(chart, "values.yaml")
+
     def _file(self, chart: str, name: str) -> Json:
-        """A file of a chart, shared with other environments of the same charts: not to be changed."""
         return _parsed(self.vendored.charts[chart] / name, self.vendored.lock.charts[chart].sha256)
 
     def values(self) -> dict[str, Json]:
@@ -329,7 +331,7 @@ class Project:
 
     def render_defaults(self, helm: Helm) -> dict[str, str]:
         """What helm prints for each chart with the chart's own values, for this environment's releases and namespace."""
-        return {name: self._render(helm, name, documents.load_chart(folder / "values.yaml")) for name, folder in self.vendored.charts.items()}
+        return {name: self._render(helm, name, self.defaults(name)) for name in self.vendored.charts}
 
     def _render(self, helm: Helm, chart: str, values: Json) -> str:
         folder, release, target = self.vendored.charts[chart], self.roles.release_of(chart).name, self.environment.target
@@ -403,7 +405,7 @@ class Project:
             for keys, value in documents.walk(values):
                 for token in TOKEN.findall(value) if isinstance(value, str) else ():
                     name = next((name for name in self.secret_marks if sentinel(name) == token), "")
-                    found.setdefault(name, set()).update(_default(self._defaults[chart], keys))
+                    found.setdefault(name, set()).update(_default(self.defaults(chart), keys))
         return {name: frozenset(texts) for name, texts in found.items()}
 
     def _places(self) -> dict[str, Place]:

@@ -8,16 +8,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from syntho_deploy import documents, explain
+from syntho_deploy import explain
 from syntho_deploy.checks import schema
 from syntho_deploy.checks.context import Context, Finding
 from syntho_deploy.checks.rules import SEVERITIES, rules
 from syntho_deploy.compile import Compiled, Project, lint_together
-from syntho_deploy.documents import Json
 from syntho_deploy.environment import Allowance, Environment, load_environment, names
 from syntho_deploy.errors import DeployError, InputError, nearest, shown
 from syntho_deploy.helm import Helm
@@ -79,13 +78,13 @@ def _report(project: Project, helm: Helm, around: _Neighbours | None) -> Report:
         with ThreadPoolExecutor(3) as pool:  # helm's runs side by side; what is waited for meanwhile is read
             first: list[Future[Any]] = [pool.submit(explain.reaches, project, helm), pool.submit(project.lint, helm)]
             if not project.lint_file(helm).is_file():  # nor are there kept answers about schemas, then
-                first.append(pool.submit(schema.read, project.environment.target.kubernetes))
+                first.append(pool.submit(schema.read, project))
             compiled = project.compile(helm)
             for future in first:
                 future.result()
     except DeployError as error:
         return _broken(name, error)
-    context = Context(project, compiled, helm, lambda chart: _defaults(project.vendored.charts[chart] / "values.yaml"))
+    context = Context(project, compiled, helm)
     if around:
         context.around = lambda: around.of(project.environment)
     found = [(rule, finding) for rule in rules().values() if rule.check for finding in rule.check(context)]
@@ -157,11 +156,6 @@ def _same_place(one: Environment, other: Environment) -> bool:
     if here.local or there.local:
         return here.local == there.local
     return (here.context, here.kubeconfig) == (there.context, there.kubeconfig) or (bool(here.uid) and here.uid == there.uid)
-
-
-@lru_cache(maxsize=64)
-def _defaults(file: Path) -> Json:
-    return documents.load_chart(file)
 
 
 def _origins(project: Project, helm: Helm, finding: Finding) -> tuple[str, ...]:

@@ -75,13 +75,11 @@ class Role:
 
 @dataclass
 class Context:
-    """An environment as the rules see it. defaults: a chart's own values by its name; around: the other environments, to be asked only
-    by a rule that needs them."""
+    """An environment as the rules see it. around: the other environments, to be asked only by a rule that needs them."""
 
     project: Project
     compiled: Compiled
     helm: Helm
-    defaults: Callable[[str], Json]
     around: Callable[[], list[Compiled]] = field(default=list)
 
     @property
@@ -165,7 +163,7 @@ class Context:
             keys, _ = pointer.compile_pointer(values, path)
         except pointer.PointerError:
             return None
-        return Role(chart, keys, at(values, keys), at(self.defaults(chart), keys))
+        return Role(chart, keys, at(values, keys), at(self.project.defaults(chart), keys))
 
     def value(self, name: str) -> Json:
         """What the value of a role is; None where there is none."""

@@ -16,10 +16,10 @@ from typing import Any
 
 from syntho_deploy import documents
 from syntho_deploy.checks.context import Context, Finding, Item, of_object
-from syntho_deploy.compile import Compiled, CompiledChart, is_custom
+from syntho_deploy.compile import Compiled, CompiledChart, Project, is_custom
 from syntho_deploy.documents import Json, Keys
-from syntho_deploy.environment import VERSION
-from syntho_deploy.helm import api_versions
+from syntho_deploy.environment import VERSION, Environment
+from syntho_deploy.helm import api_versions, crds
 from syntho_deploy.overlays import pointer
 
 PACKAGE = "kubernetes_validate"
@@ -108,8 +108,8 @@ def _faults(compiled: Compiled, chart: CompiledChart) -> dict[str, list[Fault]]:
     """The faults of a chart's manifests by file; kept in `.cache/schemas` by the digest of manifests and schemas, since without it
     a third of lint's time goes into reading schemas."""
     minor = _nearest(_minor(compiled.environment.target.kubernetes))
-    crds = sorted(str(file) for kinds in served(compiled).values() for file in kinds.values())  # by the digest of each
-    cached = compiled.environment.root / ".cache" / "schemas" / documents.sha256(minor, chart.digest, _package(), *crds)[:32]
+    schemas = sorted(str(file) for kinds in served(compiled).values() for file in kinds.values())  # by the digest of each
+    cached = compiled.environment.root / ".cache" / "schemas" / documents.sha256(minor, chart.digest, _package(), *schemas)[:32]
     if not cached.is_file():
         found = {name: _of_manifest(compiled, minor, item, chart.texts[name]) for name, item in chart.manifests.items()}
         content = {name: [[list(one.keys), one.what, one.unknown] for one in faults] for name, faults in found.items() if faults}
@@ -130,11 +130,14 @@ def _of_manifest(compiled: Compiled, minor: str, item: Item, text: str) -> list[
     return _KNOWN[name, text]
 
 
-def read(kubernetes: str) -> None:
-    """Read the schemas of a Kubernetes version, to have them when objects come."""
+def read(project: Project) -> None:
+    """Read the schemas of the environment's Kubernetes and of the charts' CRDs, to have them when objects come."""
     import jsonschema  # noqa: F401
 
-    _definitions(_nearest(_minor(kubernetes)))
+    for folder in project.vendored.charts.values():
+        for file in crds(folder):
+            _kinds_of(file, project.environment)
+    _definitions(_nearest(_minor(project.environment.target.kubernetes)))
 
 
 def _of_error(error: Any) -> Iterator[Fault]:
@@ -231,9 +234,13 @@ def served(compiled: Compiled) -> dict[str, dict[str, Path]]:
     found: dict[str, dict[str, Path]] = {}
     for chart in compiled.charts.values():
         for file in chart.crds:
-            for api, kinds in _served(file, file.stat().st_mtime_ns, compiled.environment.root / ".cache" / "crds").items():
+            for api, kinds in _kinds_of(file, compiled.environment).items():
                 found.setdefault(api, {}).update(kinds)
     return found
+
+
+def _kinds_of(file: Path, environment: Environment) -> dict[str, dict[str, Path]]:
+    return _served(file, file.stat().st_mtime_ns, environment.root / ".cache" / "crds")
 
 
 @lru_cache(maxsize=256)

@@ -89,7 +89,7 @@ class Subject:
     @cached_property
     def context(self) -> Context:
         """The compiled environment as lint's rules see it: its pods, its roles. Raises `Missing` as `compiled` does."""
-        return Context(self.project, self.compiled, self.place.helm, lambda chart: None)
+        return Context(self.project, self.compiled, self.place.helm)
 
     @property
     def wanted(self) -> list[store.Wanted]:

@@ -41,7 +41,7 @@ def test_every_supported_kubernetes_takes_what_is_compiled(shipped: Path, helm: 
         file.write_text(re.sub(r"^cluster:$", f'cluster:\n  kubernetes: "{version}"', text, flags=re.MULTILINE), encoding="utf-8")
     for name in SHIPPED:
         project = Project.load(folder, name)
-        context = Context(project, project.compile(helm), helm, lambda chart: {})
+        context = Context(project, project.compile(helm), helm)
         assert [finding for rule in RULES for finding in rule(context)] == [], name
 
 
