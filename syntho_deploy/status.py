@@ -56,8 +56,8 @@ def text(found: dict[str, Any]) -> str:
     releases = [(r["name"], r["status"], r.get("version", ""), "as compiled" if r["current"] else "not as compiled") for r in found["releases"]]
     workloads = [(f"{w['kind']}/{w['name']}", "ready" if w["ready"] else w["reason"]) for w in found["workloads"]]
     faults = [fault for fault in found["faults"] if not any(fault.startswith(f"{w['kind']}/{w['name']}:") for w in found["workloads"])]
-    state = "healthy" if found["healthy"] else "NOT healthy"
-    head = f"{found['environment']} in namespace {found['namespace']} of the cluster {found['cluster']}: {state}"
+    todo = f": invoke plan --env={found['environment']} shows what differs" if _otherwise(found) else ""
+    head = f"{found['environment']} in namespace {found['namespace']} of the cluster {found['cluster']}: {line(found)}{todo}"
     return "\n".join([head, "", table([("RELEASE", "STATUS", "VERSION", ""), *releases]), "", table([("OBJECT", "STATE"), *workloads]), *faults])
 
 
@@ -107,4 +107,12 @@ def _rows(found: dict[str, Any]) -> dict[str, str]:
 
 def line(found: dict[str, Any]) -> str:
     """A status on one line."""
-    return "healthy" if found["healthy"] else f"NOT healthy, {len(found['faults'])} faults" if found["faults"] else "NOT as compiled"
+    if found["healthy"]:
+        return "healthy"
+    return "ready, but NOT as compiled" if _otherwise(found) else f"NOT healthy, {len(found['faults'])} faults" if found["faults"] else "NOT healthy"
+
+
+def _otherwise(found: dict[str, Any]) -> bool:
+    """Is all that was deployed ready, and only something else than the files say: as after a bump?"""
+    deployed = all(release["status"] == "deployed" for release in found["releases"]) and all(one["ready"] for one in found["workloads"])
+    return deployed and not all(release["current"] for release in found["releases"])
