@@ -38,13 +38,16 @@ IMMUTABLE = {  # what the API server lets no update change, by kind: https://kub
     "ClusterRoleBinding": ("/roleRef",),
 }
 LISTED = 12  # fields of a CRD that are named
+LOOKUP = "plain helm takes over what it finds there, at each upgrade; here nothing is asked, so give it a value by the environment's secrets"
 _READ = re.compile(r"\.Values((?:\.[A-Za-z_][A-Za-z0-9_]*)+)")
+_LOOKUP = re.compile(r"""\blookup\s+"[^"]*"\s+"([^"]*)"\s+(?:\([^)]*\)|\S+)\s+("[^"]*"|\([^)]*\)|[^\s)}]+)""")  # its kind and its name
 
 
 @dataclass(frozen=True)
 class ChartDiff:
     """How a chart itself differs. before, after: its version; values: its defaults; newly_read, no_longer_read: the values that its
-    templates name, which need not stand in its values.yaml; crds: sentences."""
+    templates name, which need not stand in its values.yaml; lookups, no_longer_asked: what templates ask of the cluster while they
+    render; crds: sentences."""
 
     name: str
     before: str
@@ -52,6 +55,8 @@ class ChartDiff:
     values: tuple[Change, ...]
     newly_read: tuple[str, ...]
     no_longer_read: tuple[str, ...]
+    lookups: tuple[str, ...]
+    no_longer_asked: tuple[str, ...]
     crds: tuple[str, ...]
 
 
@@ -60,8 +65,9 @@ class EnvironmentDiff:
     """What other charts do to one environment; each a list of sentences, but for the objects.
 
     faults: why it does not compile, with the lines of overlays to edit; images: that come and go; dead, alive: operations that
-    lose or get an effect; defaults: operations that set what has another default now, or none; immutable: fields that no update
-    changes; secrets: places that they leave and arrive at; notes: what else is to be known.
+    lose or get an effect; random: objects that are others at each render; defaults: operations that set what has another default
+    now, or none; immutable: fields that no update changes; secrets: places that they leave and arrive at; notes: what else is to be
+    known.
     """
 
     environment: str
@@ -70,6 +76,7 @@ class EnvironmentDiff:
     images: list[str] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
     alive: list[str] = field(default_factory=list)
+    random: list[str] = field(default_factory=list)
     defaults: list[str] = field(default_factory=list)
     immutable: list[str] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)
@@ -77,7 +84,8 @@ class EnvironmentDiff:
 
 
 SENTENCES = {
-    "faults": "does not compile, edit", "dead": "no effect any more", "alive": "now has an effect", "defaults": "has another default now",
+    "faults": "does not compile, edit", "dead": "no effect any more", "alive": "now has an effect", "random": "differs at each render",
+    "defaults": "has another default now",
     "immutable": "no update can change", "secrets": "secrets move", "images": "images", "notes": "note",
 }  # fmt: skip
 
@@ -240,7 +248,15 @@ def _compared(one: EnvironmentDiff, before: _Side, after: _Side, binary: Helm, c
     old_dead, new_dead = _dead(before, binary), _dead(after, binary)
     one.dead = [line for key, line in new_dead.items() if key not in old_dead]
     still = {(chart, keys) for chart, origins in after.project.origins.items() for keys in origins.set_by}
+    one.random = _random(before.project, after.project, binary)
     one.alive = [line.replace("has no effect", "has an effect") for key, line in old_dead.items() if key not in new_dead and key in still]
+
+
+def _random(before: Project, after: Project, binary: Helm) -> list[str]:
+    """The objects that are others at each render, though nothing was changed, and were not before; and the reverse."""
+    old, new = ({of for known in explain.reaches(project, binary).values() for of in known.unstable} for project in (before, after))
+    todo = "each deploy would change it; set the value that the chart makes up (invoke lint says it too)"
+    return [f"{of}: {todo}" for of in sorted(new - old)] + [f"{of} no longer" for of in sorted(old - new)]
 
 
 def _dead(side: _Side, binary: Helm) -> dict[tuple[str, Keys], str]:
@@ -303,23 +319,37 @@ def _chart(before: Project, after: Project, name: str) -> ChartDiff:
     version, other = (f"{lock.name} {lock.version} (tree {lock.tree[:12]})" for lock in locks)
     values = tuple(diff.differences(*(documents.load_chart(folder / "values.yaml") for folder in (old, new))))
     old_reads, new_reads = reads(old), reads(new)
-    crds = tuple(_crds(old, new))
-    return ChartDiff(name, version, other, values, tuple(sorted(new_reads - old_reads)), tuple(sorted(old_reads - new_reads)), crds)
+    old_lookups, new_lookups = lookups(old), lookups(new)
+    return ChartDiff(
+        name, version, other, values, tuple(sorted(new_reads - old_reads)), tuple(sorted(old_reads - new_reads)),
+        tuple(sorted(new_lookups - old_lookups)), tuple(sorted(old_lookups - new_lookups)), tuple(_crds(old, new)),
+    )  # fmt: skip
 
 
 def reads(chart: Path) -> set[str]:
     """The values that the templates of a chart and of its subcharts name, as pointers. One that is read by `with` or a variable
     shows as what is around it."""
     found = set()
-    for path in sorted(chart.rglob("*")):
+    for path in _templates(chart):
         parts = path.relative_to(chart).parts
-        if "templates" not in parts or not path.is_file():
-            continue
         above = parts[: parts.index("templates")]
         prefix = "".join(f"/{folder}" for index, folder in enumerate(above) if index % 2)  # charts/<name>/…
         for match in _READ.finditer(path.read_text(encoding="utf-8", errors="replace")):
             found.add(prefix + match[1].replace(".", "/"))
     return found
+
+
+def lookups(chart: Path) -> set[str]:
+    """What the templates of a chart ask of the cluster while they render, each as `Kind name in file`."""
+    found = set()
+    for path in _templates(chart):
+        for match in _LOOKUP.finditer(path.read_text(encoding="utf-8", errors="replace")):
+            found.add(f"{match[1]} {match[2]} in {path.relative_to(chart)}")
+    return found
+
+
+def _templates(chart: Path) -> list[Path]:
+    return [path for path in sorted(chart.rglob("*")) if "templates" in path.relative_to(chart).parts and path.is_file()]
 
 
 def _crds(old: Path, new: Path) -> Iterator[str]:
@@ -376,6 +406,7 @@ def text(result: Result) -> str:
             was = "" if change.before == ABSENT else f"{shown_value(change.before)}"
             lines.append(f"  {sign} value {change.path}: " + " -> ".join(filter(None, [was, "" if sign == "-" else shown_value(change.after)])))
         lines += [f"  + read {path}" for path in chart.newly_read] + [f"  - read {path}" for path in chart.no_longer_read]
+        lines += [f"  + lookup {one}: {LOOKUP}" for one in chart.lookups] + [f"  - lookup {one}" for one in chart.no_longer_asked]
         lines += [f"  CRD {sentence}" for sentence in chart.crds]
     for one in result.environments:
         lines.append(f"\n{one.environment}: {_summary(one)}")
@@ -393,12 +424,13 @@ def _summary(one: EnvironmentDiff) -> str:
 
 def as_json(result: Result, written: bool) -> dict[str, Any]:
     """A comparison as JSON: {"pin", "before", "after", "written", "charts": [{"name", "before", "after", "values": [{"path", "before",
-    "after"}], "newly_read", "no_longer_read", "crds"}], "environments": [{"environment", "compiles", "objects", and the lists of
-    `EnvironmentDiff`}]}."""
+    "after"}], "newly_read", "no_longer_read", "lookups", "no_longer_asked", "crds"}], "environments": [{"environment", "compiles",
+    "objects", and the lists of `EnvironmentDiff`}]}."""
     charts = [
         {
             "name": chart.name, "before": chart.before, "after": chart.after, "crds": list(chart.crds),
             "newly_read": list(chart.newly_read), "no_longer_read": list(chart.no_longer_read),
+            "lookups": list(chart.lookups), "no_longer_asked": list(chart.no_longer_asked),
             "values": [{"path": change.path, "before": change.before, "after": change.after} for change in chart.values],
         }
         for chart in result.charts

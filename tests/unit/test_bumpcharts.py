@@ -24,6 +24,8 @@ EDITS = {  # the second release of the charts: file, what is there, what comes
     "a new value": (f"{UI}/values.yaml", "frontend_path: null", "frontend_path: null\nbrand: new"),
     "no worker count": (f"{UI}/templates/_env.tpl", '{{ include "ui.var" (list "MAX_WORKERS" (quote $core.workers)) }}\n', ""),
     "a read": (f"{UI}/templates/serviceaccount.yaml", "", "{{- if .Values.core.undeclared }}{{ end }}\n"),
+    "a lookup": (f"{UI}/templates/serviceaccount.yaml", "", '{{- $_ := lookup "v1" "Secret" .Release.Namespace "backend-secret" }}\n'),
+    "what is random": (f"{UI}/templates/serviceaccount.yaml", "metadata:\n", "metadata:\n  annotations: {made: {{ randAlphaNum 9 | quote }}}\n"),
     "a secret that moves": (
         f"{UI}/templates/_env.tpl",
         '{{ include "ui.var" (list "LICENSE_KEY_SIGNED" .Values.SynthoLicense) }}',
@@ -94,11 +96,13 @@ def test_all_that_changes_is_found_with_the_lines(site: Path, helm: Helm) -> Non
         ("/backend/user/email", "root@company.com"), ("/redis/image/tag", "7.4"), ("/brand", "new")
     }  # fmt: skip
     assert charts["syntho-ui"].newly_read == ("/core/undeclared",)
+    assert charts["syntho-ui"].lookups == ('Secret "backend-secret" in templates/serviceaccount.yaml',)
     assert charts["ray"].crds == ("rayjobs.ray.io v1alpha1 gets 1 fields: /status/phase",)
     a, b = of(result, "a"), of(result, "b")
     assert a.faults == b.faults == []
     assert [line for line in a.dead if line.startswith("overlays/a/syntho-ui.values.yaml:1:3: replace syntho-ui:/core/workers has no effect")]
     assert b.dead == []
+    assert [line.partition(":")[0] for line in a.random] == ["ServiceAccount/syntho-ui-syntho-ui"]
     assert any(
         re.search(r"components/admin/.*:\d+:3: replace /backend/user/email sets .*admin@company.com -> root@company.com", x) for x in a.defaults
     )
@@ -111,6 +115,8 @@ def test_all_that_changes_is_found_with_the_lines(site: Path, helm: Helm) -> Non
     text = bumpcharts.text(result)
     assert "no effect any more: overlays/a/syntho-ui.values.yaml:1:3" in text
     assert "~ StatefulSet/redis" in text
+    assert '+ lookup Secret "backend-secret" in templates/serviceaccount.yaml: plain helm takes over what it finds there' in text
+    assert "differs at each render: ServiceAccount/syntho-ui-syntho-ui: each deploy would change it" in text
 
 
 def test_pin_and_lock_are_written_and_nothing_else_of_the_pin(site: Path, helm: Helm) -> None:
