@@ -52,6 +52,7 @@ def outside(site: Site, postgres: Postgres, redis: Redis, eventually: Callable[.
     environment["components"] = [one for one in environment["components"] if one != "postgres/in-chart"]
     environment["components"] += ["postgres/external", "postgres/tls", "tls/private-ca", "redis/external"]
     environment["vars"] |= {
+        "host": f"{site.namespace}.localhost",  # no other test's
         "postgres_host": "127.0.0.1", "postgres_port": postgres.port, "core_db": "core", "core_db_user": "core", "backend_db": "backend",
         "backend_db_user": "backend", "postgres_sslmode": "verify-full", "ca_source": {"configMap": {"name": "site-ca"}},
         "redis_host": "127.0.0.1", "redis_port": redis.port,
