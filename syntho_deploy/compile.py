@@ -187,6 +187,7 @@ class Project:
     origins: dict[str, Layers] = field(default_factory=dict)  # of each chart's values
     manifests: dict[str, Manifests] = field(default_factory=dict)  # of each chart, patched, before secrets are cut out
     operations: dict[str, list[dict[str, Json]]] = field(default_factory=dict)  # plain RFC 6902, of each chart
+    reached: dict[str, Any] = field(default_factory=dict)  # what `explain.reaches` found, of each chart
     _compiled: Compiled | None = None
     _values: dict[str, Json] = field(default_factory=dict)
     _values_errors: list[InputError] = field(default_factory=list)

@@ -51,9 +51,12 @@ class Explained:
 
 def reaches(project: Project, helm: Helm) -> dict[str, Reach]:
     """For each chart which values it reads and where they arrive; kept in `.cache/reach` by the digest of all that it depends on."""
-    values = project.values()
-    with ThreadPoolExecutor(len(values)) as pool:
-        return dict(zip(values, pool.map(lambda chart: _reach(project, helm, chart, values[chart]), values), strict=True))
+    if not project.reached:
+        values = project.values()
+        with ThreadPoolExecutor(len(values)) as pool:
+            found = zip(values, pool.map(lambda chart: _reach(project, helm, chart, values[chart]), values), strict=True)
+            project.reached = dict(found)
+    return project.reached
 
 
 def _reach(project: Project, helm: Helm, chart: str, values: Json) -> Reach:

@@ -80,7 +80,7 @@ WAITING = {
 }
 
 
-@pytest.mark.parametrize("reason", WAITING)
+@pytest.mark.parametrize("reason", ["ImagePullBackOff", *(pytest.param(one, marks=pytest.mark.thorough) for one in [*WAITING][1:])])
 def test_a_container_that_cannot_start_ends_the_deploy_with_the_words_of_its_event(site: Site, eventually: Eventually, reason: str) -> None:
     grace, message, event, words, todo = WAITING[reason]
     _grace(site, **{grace: "1s"})

@@ -171,7 +171,7 @@ def test_an_install_by_hand_with_an_autoscaler_is_taken_over_with_its_number(sca
 
 
 DEPLOYMENT = ("apps/v1", "Deployment")
-HANDS = pytest.mark.parametrize("hand", ["helm 4", "helm 3"])
+HANDS = pytest.mark.parametrize("hand", ["helm 4", pytest.param("helm 3", marks=pytest.mark.thorough)])
 
 
 def installed(site: Site, hand: str) -> None:

@@ -96,8 +96,12 @@ OVERLAYS: dict[str, dict[str, list[dict[str, Any]]]] = {
 }
 
 
-@pytest.mark.parametrize("change", OVERLAYS)
-@pytest.mark.parametrize("hand", ["helm 4", "helm 3", "guide"])
+HANDS = ("helm 4", "helm 3", "guide")
+LATER = (("helm 3", "ray and removal"), ("helm 3", "ports, annotations and a volume that leaves"), ("guide", "tag and replicas"))
+EACH = [pytest.param(hand, change, marks=pytest.mark.thorough if (hand, change) in LATER else ()) for hand in HANDS for change in OVERLAYS]
+
+
+@pytest.mark.parametrize(("hand", "change"), EACH)
 def test_the_plan_tells_what_the_deploy_changes(site: Site, eventually: Eventually, hand: str, change: str) -> None:
     if hand == "helm 4":
         site.deploy()
