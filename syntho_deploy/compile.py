@@ -453,7 +453,7 @@ class Project:
             release, target.namespace, str(described["name"]),
             f"{version}{'.' if '+' in version else '+'}{lock.commit[:12]}.{digest[:12]}", str(described.get("appVersion") or ""),
             manifests, texts, digest, self.shown_values()[chart], self._provenance(chart, digest), hooks,
-            _crds(folder),
+            _crds(folder, lock.charts[chart].sha256),
         )  # fmt: skip
 
     def _provenance(self, chart: str, digest: str) -> dict[str, Json]:
@@ -510,8 +510,9 @@ def _parsed(file: Path, sha256: str) -> Json:
     return documents.load_chart(file)
 
 
-def _crds(chart: Path) -> tuple[Path, ...]:
-    """The CRD files of a chart and of its subcharts, one of each content."""
+@lru_cache(maxsize=32)
+def _crds(chart: Path, sha256: str) -> tuple[Path, ...]:
+    """The CRD files of a chart and of its subcharts, one of each content. sha256: of the whole chart, as it was checked."""
     return tuple({documents.sha256(path.read_bytes()): path for path in reversed(list(crds(chart)))}.values())[::-1]
 
 

@@ -6,12 +6,13 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from syntho_deploy import transaction
 from syntho_deploy.console import duration
-from syntho_deploy.documents import load
+from syntho_deploy.documents import Document, load
 from syntho_deploy.errors import InputError, Mark, nearest, raise_all
 from syntho_deploy.graces import GRACES
 from syntho_deploy.section import Section
@@ -437,6 +438,12 @@ def _secret(name: str, section: Section) -> SecretSpec:
     )  # fmt: skip
 
 
+@lru_cache(maxsize=16)
+def _read(file: Path, changed: int) -> Document:
+    """A file that many environments have, read once. changed: when, so that one which is edited meanwhile is read again."""
+    return load(file)
+
+
 def load_roles(root: Path, overlays: tuple[str, ...], environment: Environment) -> Roles:
     """Read the first `roles.yaml` of the overlay folders. Release names of the environment go before the file's.
 
@@ -444,7 +451,7 @@ def load_roles(root: Path, overlays: tuple[str, ...], environment: Environment) 
     """
     candidates = [root / folder / "roles.yaml" for folder in overlays]
     file = next((path for path in candidates if path.is_file()), candidates[-1])
-    document = load(file)
+    document = _read(file, file.stat().st_mtime_ns if file.is_file() else 0)
     errors: list[InputError] = []
     top = Section(document, (), errors)
     releases = []

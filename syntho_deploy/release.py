@@ -75,7 +75,7 @@ def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good
     namespace = compiled.environment.target.namespace
     _ensure_namespace(client, namespace, compiled.environment.manage_namespace)
     with Lease(client, namespace, way.reason) as lease, way.held():
-        good, outcome = last_good(), Outcome()
+        outcome = Outcome()
         try:
             _bring(client, compiled, steps, way, lease, outcome)
         except DeployError as failed:
@@ -83,6 +83,7 @@ def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good
             if isinstance(failed, LockedError) or not (outcome.began or isinstance(failed, NotHealthyError)):
                 raise
             error = failed if isinstance(failed, NotHealthyError) else NotHealthyError(f"it failed half-way: {failed.what}", todo=failed.todo)
+            good = _known(last_good, steps)
             if good is None or versions(good) == versions(compiled):  # nowhere to go: what is ill is not what changed
                 raise error from None
             raise _gone_back(client, good, steps, way, lease, error) from None
@@ -90,8 +91,17 @@ def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good
         if outcome or not kept or kept[-1].charts != versions(compiled):  # also what an interrupted run had brought
             with steps.step("record") as step:
                 lease.check(write=True)
-                step.result = f"number {record.write(client, compiled, way.reason)}"
+                step.result = f"number {record.write(client, compiled, way.reason, kept)}"
     return outcome
+
+
+def _known(last_good: Callable[[], Compiled | None], steps: Steps) -> Compiled | None:
+    """The state to go back to; None where it cannot be read now."""
+    try:
+        return last_good()
+    except DeployError as error:
+        steps.say(f"there is no way back, since the records cannot be read: {error.what}")
+        return None
 
 
 def versions(compiled: Compiled) -> dict[str, str]:

@@ -10,11 +10,12 @@ import base64
 import gzip
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
-from syntho_deploy.cluster.client import Client, Object
+from syntho_deploy.cluster.client import Client
 from syntho_deploy.cluster.lease import who
 from syntho_deploy.cluster.releases import stored
 from syntho_deploy.compile import Compiled, CompiledChart, Project
@@ -30,33 +31,50 @@ KEPT = 10
 
 @dataclass(frozen=True)
 class Record:
-    """One verified deploy. when: RFC 3339; charts: release name to compiled version; content: what `restored` reads."""
+    """One verified deploy. data: the content of its Secret, which is read when it is asked for: a deploy asks one of ten."""
 
     number: int
-    when: str
-    who: str
-    reason: str
-    charts: dict[str, str]
-    content: dict[str, Any]
+    data: str = field(repr=False)
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """What `restored` reads."""
+        found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(self.data)))
+        return found
+
+    @property
+    def when(self) -> str:
+        """The time of it, RFC 3339."""
+        return str(self.content["when"])
+
+    @property
+    def who(self) -> str:
+        """Who deployed."""
+        return str(self.content["who"])
+
+    @property
+    def reason(self) -> str:
+        """Why."""
+        return str(self.content["reason"])
+
+    @property
+    def charts(self) -> dict[str, str]:
+        """Release name to compiled version."""
+        return {chart["release"]["name"]: chart["version"] for chart in self.content["charts"].values()}
 
 
 def records(client: Client, environment: str, namespace: str) -> list[Record]:
     """The records of an environment, oldest first."""
-    found = [_read(item) for item in client.objects("v1", "Secret", namespace, f"{LABEL}={environment}")]
+    found = [
+        Record(int(re.sub(r".*-", "", item["metadata"]["name"])), item["data"]["record"])
+        for item in client.objects("v1", "Secret", namespace, f"{LABEL}={environment}")
+    ]
     return sorted(found, key=lambda item: item.number)
 
 
-def _read(item: Object) -> Record:
-    content = json.loads(gzip.decompress(base64.b64decode(item["data"]["record"])))
-    versions = {chart["release"]["name"]: chart["version"] for chart in content["charts"].values()}
-    number = int(re.sub(r".*-", "", item["metadata"]["name"]))
-    return Record(number, content["when"], content["who"], content["reason"], versions, content)
-
-
-def write(client: Client, compiled: Compiled, reason: str) -> int:
-    """Record what was verified just now, and forget all but the last ten. Returns the record's number."""
+def write(client: Client, compiled: Compiled, reason: str, existing: list[Record]) -> int:
+    """Record what was verified just now, and forget all but the last ten. existing: the records that there are. Returns its number."""
     name, namespace = compiled.environment.name, compiled.environment.target.namespace
-    existing = records(client, name, namespace)
     number = existing[-1].number + 1 if existing else 1
     content = {
         "when": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "who": who(), "reason": reason,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from syntho_deploy.environment import Environment
@@ -40,10 +40,11 @@ def layers(environment: Environment, search: tuple[str, ...], charts: Iterable[s
     Raises `InputError`: an unknown component (with the nearest), and a file that no chart of the pin is named by.
     """
     roots = [environment.root / folder for folder in search]
-    found, errors, known = [], [], components(roots)
+    found, errors = [], []
     for component in environment.components:
         folder = next((root / "components" / component for root in roots if is_component(root / "components" / component)), None)
-        if folder is None or component not in known:
+        if folder is None or not _is_plain(component):
+            known = components(roots)
             where = environment.component_marks.get(component)
             todo = f"components: {', '.join(known) or 'none'}"
             errors.append(InputError(f'there is no component "{component}"{nearest(component, known)}', where, todo))
@@ -56,6 +57,12 @@ def layers(environment: Environment, search: tuple[str, ...], charts: Iterable[s
         errors += _strangers(layer, list(charts))
     raise_all(errors)
     return found
+
+
+def _is_plain(name: str) -> bool:
+    """Is a component named as `components` names it, and not by another way to its folder?"""
+    path = PurePosixPath(name)
+    return str(path) == name and ".." not in path.parts and not path.is_absolute()
 
 
 def is_component(folder: Path) -> bool:

@@ -58,7 +58,7 @@ def test_only_the_last_ten_records_are_kept(site: Site) -> None:
     site.deploy()
     compiled = site.compile()
     for _ in range(11):
-        record.write(site.client(), compiled, "again")
+        record.write(site.client(), compiled, "again", record.records(site.client(), site.name, site.namespace))
     assert [item.number for item in record.records(site.client(), site.name, site.namespace)] == list(range(3, 13))
 
 
