@@ -133,5 +133,5 @@ def test_what_they_share_is_done_once(two: Site) -> None:
         _add(two, "there")
         two.run("deploy", BOTH)
         writes = {path: count for (method, path), count in proxy.ours.items() if method == "PATCH" and "customresourcedefinitions" in path}
-    assert writes == {"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/rayjobs.ray.io": 2}  # the CRD, and the note of its digest
+    assert writes == {"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/rayjobs.ray.io": 1}
     assert proxy.ours["GET", "/apis/apps/v1"] == 1
