@@ -124,7 +124,7 @@ def make(client: Client, compiled: Compiled) -> Plan:
         work = [(name, chart, item) for name, chart in compiled.charts.items() for item in chart.objects]
         last = [before.get(chart.release.name, {}).get(label(item)) for _, chart, item in work]
         taken = [chart.release.name in foreign for _, chart, _ in work]
-        missing, ignored = reviewed.result(), scaled.result()
+        missing, ignored, secrets = reviewed.result(), scaled.result(), known.result()  # what is refused next may quote one
         objects = list(pool.map(lambda one, old, over: _of_object(client, one[0], one[1], one[2], old, live, ignored, over), work, last, taken))
     for name, chart in compiled.charts.items():
         objects += _leaving(name, chart, old.get(chart.release.name, []), live)
@@ -132,7 +132,7 @@ def make(client: Client, compiled: Compiled) -> Plan:
     due = {chart.release.name: chart.version for name, chart in compiled.charts.items() if _is_due(releases.get(chart.release.name), name, objects)}
     present = {label(item): ignored.without(found, item) for item in compiled.objects if (found := _live_of(item, live))}
     return Plan(
-        environment.name, identified.result(), _inputs(compiled), objects, missing, store.due(compiled, known.result()), due,
+        environment.name, identified.result(), _inputs(compiled), objects, missing, store.due(compiled, secrets), due,
         {key: documents.sha256(documents.canonical(diff.stable(item))) for key, item in sorted(present.items())},
         foreign, environment.before_upgrade,
     )  # fmt: skip
@@ -341,6 +341,7 @@ def text(plan: Plan) -> str:
 
 def markdown(environment: str, line: str, text: str, note: str = "") -> str:
     """A plan as a section of a comment on a pull request: its one line, a note, and its text, cut where it is very long."""
+    text = redact(text)  # before it is cut: half a secret would not be known
     kept = text if len(text) <= MARKDOWN_LIMIT else f"{text[:MARKDOWN_LIMIT]}\n… cut here: the job's log has all of it"
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", kept)), default=0))
     return redact("\n".join([f"## {environment}: {line}", "", *([note, ""] if note else []), f"{fence}diff", kept, fence, ""]))

@@ -99,8 +99,8 @@ def _known(last_good: Callable[[], Compiled | None], steps: Steps) -> Compiled |
     """The state to go back to; None where it cannot be read now."""
     try:
         return last_good()
-    except DeployError as error:
-        steps.say(f"there is no way back, since the records cannot be read: {error.what}")
+    except Exception as error:  # a record that somebody has changed, too: what is told is why the deploy failed
+        steps.say(f"there is no way back, since the records cannot be read: {getattr(error, 'what', type(error).__name__)}")
         return None
 
 

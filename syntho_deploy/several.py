@@ -89,9 +89,10 @@ class Place(NamedTuple):
         shared component may have none."""
         self.project.values()  # which both need, and must be made by one
         with ThreadPoolExecutor(1) as pool:
-            without_effect = pool.submit(explain.dead, self.project, self.helm)
+            reached = pool.submit(explain.reaches, self.project, self.helm)
             compiled = self.compile()
-        errors, _ = without_effect.result()
+        reached.result()
+        errors, _ = explain.dead(self.project, self.helm)
         raise_all(errors)
         return compiled
 

@@ -78,21 +78,28 @@ class Client:
     ) -> Any:  # fmt: skip
         """Send one request, again where `cluster.retry` says so, and return the parsed answer.
 
-        Raises `ApiError` for any status of 400 and more, `PreflightError` when the server cannot be reached.
+        Raises `ApiError` for any status of 400 and more, `PreflightError` when the server cannot be reached, or is no API server.
         """
         response = self._send(method, path, body, query or {}, content_type, accept)
         text = response.data.decode("utf-8", "replace")
         if response.status >= 400:
             raise _refusal(response.status, text, f"{method} {path}")
-        return json.loads(text) if text else None
+        return self._read(text) if text else None
 
     def request_dated(self, path: str) -> tuple[Any, str]:
-        """What a GET answers, and the server's time (its Date header). Raises as `request` does."""
+        """What a GET answers, and the server's time: its Date header, "" without one. Raises as `request` does."""
         response = self._send("GET", path, None, {}, "", "application/json")
         text = response.data.decode("utf-8", "replace")
         if response.status >= 400:
             raise _refusal(response.status, text, f"GET {path}")
-        return json.loads(text), response.headers["Date"]
+        return self._read(text), response.headers.get("Date", "")
+
+    def _read(self, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError:  # the page of a proxy, or of a login
+            what = f"what answers at {self.server} is no API server: {redact(' '.join(text.split()))[:80]}"
+            raise PreflightError(what, todo="see what stands before it, and the server in the kubeconfig") from None
 
     def _send(
         self, method: str, path: str, body: Json | str, query: dict[str, str], content_type: str, accept: str,

@@ -6,6 +6,8 @@ to the API server as YAML, by server-side apply, with an annotation of its diges
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from syntho_deploy.errors import InputError, NotHealthyError, PreflightError
 DIGEST = "syntho-deploy/digest"
 GROUP = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 PARTIAL = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+SERVED_SECONDS, DISCOVERY_SECONDS = 30.0, 0.02  # to wait for a CRD that was written; between two looks
 SHOWN = 6  # fields, or objects, that a line names
 
 
@@ -212,10 +215,30 @@ def _keeps_versions(name: str, live: Object, new: dict[str, Any]) -> None:
 
 
 def _established(client: Client, name: str) -> None:
-    """Return once the API server serves a CRD."""
-    query = {"fieldSelector": f"metadata.name={name}", "timeoutSeconds": "30", "resourceVersion": "0"}
+    """Return once the API server serves a CRD, and says so where helm and controllers look for kinds: a little later."""
+    query = {"fieldSelector": f"metadata.name={name}", "timeoutSeconds": f"{SERVED_SECONDS:.0f}", "resourceVersion": "0"}
+    end = time.monotonic() + SERVED_SECONDS
     for event in client.stream(GROUP, query):
         conditions = event["object"].get("status", {}).get("conditions") or []  # null at first, where the file says []
         if any(item["type"] == "Established" and item["status"] == "True" for item in conditions):
-            return
-    raise NotHealthyError(f"the API server did not begin to serve the CRD {name} within 30 s")
+            while not _discovered(client, event["object"]["spec"]):
+                if time.monotonic() > end:
+                    break
+                threading.Event().wait(DISCOVERY_SECONDS)
+            else:
+                return
+    raise NotHealthyError(f"the API server did not begin to serve the CRD {name} within {SERVED_SECONDS:.0f} s")
+
+
+def _discovered(client: Client, spec: dict[str, Any]) -> bool:
+    """Does the API server list a CRD's kind in each version that is served?"""
+    try:
+        for version in (one["name"] for one in spec["versions"] if one["served"]):
+            listed = client.request("GET", f"/apis/{spec['group']}/{version}")["resources"]
+            if spec["names"]["plural"] not in (one["name"] for one in listed):
+                return False
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return False
+    return True

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from syntho_deploy.errors import PreflightError
+from syntho_deploy.redact import redact
 
 PACKAGES = ("kubernetes", "kubernetes.client", "kubernetes.config", "kubernetes.utils")  # without what their __init__ imports
 PARTS = (
@@ -46,20 +47,29 @@ def connection(kubeconfig: str, context: str, retries: Any, connections: int) ->
 
     Runs the program that the context may name for its credentials. Raises `PreflightError` when the context cannot be used.
     """
-    settings = _part("kubernetes.client.configuration").Configuration()
+    import urllib3
+
+    settings, rest = _part("kubernetes.client.configuration").Configuration(), _part("kubernetes.client.rest")
     settings.retries, settings.connection_pool_maxsize = retries, connections
+    what = f"the context {context!r} of {kubeconfig} cannot be used"
     try:
         _part("kubernetes.config.kube_config").load_kube_config(kubeconfig, context, settings, False)
+        pool = rest.RESTClientObject(settings).pool_manager
     except _part("kubernetes.config.config_exception").ConfigException as error:
-        what = f"the context {context!r} of {kubeconfig} cannot be used: {error}"
-        raise PreflightError(what, todo="contexts there are: kubectl config get-contexts -o name") from None
+        raise PreflightError(f"{what}: {error}", todo="contexts there are: kubectl config get-contexts -o name") from None
+    except urllib3.exceptions.HTTPError as error:  # its words hold the proxy's, with user and password
+        raise PreflightError(
+            f"{what}: {type(error).__name__}", todo="write HTTPS_PROXY, and proxy-url in the kubeconfig, as http://HOST:PORT"
+        ) from None
+    except Exception as error:  # what is no YAML, no base64, a proxy of SOCKS: the package lets through what it meets
+        reason = redact(" ".join(str(error).split()))[:200]
+        raise PreflightError(f"{what}: {type(error).__name__}: {reason}", todo="check the kubeconfig: kubectl config view") from None
 
     def authorization() -> str:
         return str(settings.auth_settings().get("BearerToken", {}).get("value") or "")
 
-    rest = _part("kubernetes.client.rest")
     proxied = settings.proxy and not rest.should_bypass_proxies(settings.host, settings.no_proxy or "")
-    return Connection(settings.host, rest.RESTClientObject(settings).pool_manager, authorization, settings.proxy if proxied else "")
+    return Connection(settings.host, pool, authorization, settings.proxy if proxied else "")
 
 
 def contexts(kubeconfig: str) -> list[str]:

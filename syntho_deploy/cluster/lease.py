@@ -196,7 +196,7 @@ def _get(client: Client, namespace: str) -> tuple[Object | None, datetime]:
         if error.status != 404:
             raise
         return None, datetime.now(UTC)
-    return live, parsedate_to_datetime(date)
+    return live, parsedate_to_datetime(date) if date else datetime.now(UTC)
 
 
 def _put(client: Client, live: Object) -> None:

@@ -42,7 +42,7 @@ def connect(place: Place) -> Connection:
     user = _allowed(lambda: client.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", WHO)["status"]["userInfo"], {})
     uid = _allowed(lambda: preflight.uid_of(client), "")
     preflight.identify(place.environment, uid)
-    return Connection(client, found["gitVersion"], (parsedate_to_datetime(date) - middle).total_seconds(), user, uid)
+    return Connection(client, found["gitVersion"], (parsedate_to_datetime(date) - middle).total_seconds() if date else 0.0, user, uid)
 
 
 def _allowed(ask: Callable[[], Any], otherwise: Any) -> Any:

@@ -16,6 +16,7 @@ API = "networking.k8s.io/v1"
 ISSUERS = "cert-manager.io/v1"
 DEFAULT = "ingressclass.kubernetes.io/is-default-class"
 OLD = "kubernetes.io/ingress.class"
+CANARY = "nginx.ingress.kubernetes.io/canary"
 DNS_SECONDS = 2.5
 HERE = ".localhost"  # a browser takes such a name to this machine, without DNS
 
@@ -89,19 +90,26 @@ def _others(subject: Subject) -> tuple[list[Object], bool]:
 
 
 def conflicts(ours: list[Object], there: list[Object], namespace: str) -> dict[tuple[str, str], str]:
-    """Which hosts and paths of ours another Ingress has: (host, paths) to `namespace/name` of the others."""
+    """Which hosts and paths of ours another Ingress has: (host, paths) to `namespace/name` of the others. One that another controller
+    serves, or that shares the traffic on purpose (a canary of ingress-nginx), takes nothing away."""
     names = {item["metadata"]["name"] for item in ours}
-    mine = {pair for item in ours for pair in _pairs(item)}
     found: dict[tuple[str, str], str] = {}
     for item in there:
         where = item["metadata"]["namespace"], item["metadata"]["name"]
         if where[0] == namespace and where[1] in names:
             continue
+        if (item["metadata"].get("annotations") or {}).get(CANARY) == "true":
+            continue
+        mine = {pair for our in ours if "" in (_class(our), _class(item)) or _class(our) == _class(item) for pair in _pairs(our)}
         both = sorted(mine & set(_pairs(item)))
         for host in dict.fromkeys(host for host, _ in both):
             key = host, ", ".join(path for each, path in both if each == host)
             found[key] = f"{found[key]}, {'/'.join(where)}" if key in found else "/".join(where)
     return found
+
+
+def _class(item: Object) -> str:
+    return str(item["spec"].get("ingressClassName") or (item["metadata"].get("annotations") or {}).get(OLD) or "")
 
 
 def _pairs(item: Object) -> Iterator[tuple[str, str]]:

@@ -20,8 +20,8 @@ from syntho_deploy.cluster import stuck
 from syntho_deploy.cluster.client import ApiError, Client, Object
 from syntho_deploy.cluster.readiness import Live
 from syntho_deploy.doctor import probe
-from syntho_deploy.doctor.outside import Reference, Service
-from syntho_deploy.doctor.subject import Subject
+from syntho_deploy.doctor.outside import Reference, Service, Trust, certificate
+from syntho_deploy.doctor.subject import Missing, Subject
 from syntho_deploy.errors import DeployError, PreflightError
 from syntho_deploy.redact import redact
 
@@ -75,7 +75,10 @@ def manifest(subject: Subject, services: list[Service]) -> Object:
             assert isinstance(reference, Reference)
             question["variable"] = variable
             variables.append({"name": variable, "valueFrom": {"secretKeyRef": {"name": reference.name, "key": reference.key}}})
-        if service.trust and service.trust.volume:
+        if service.trust and service.trust.volume and not _mountable(subject, service.trust):
+            question["ca"] = certificate(subject, service.trust)
+            del question["ca_file"]
+        elif service.trust and service.trust.volume:
             volumes[service.trust.volume["name"]] = service.trust.volume
             mounts[service.trust.mount["mountPath"]] = service.trust.mount
         questions.append(question)
@@ -86,7 +89,7 @@ def manifest(subject: Subject, services: list[Service]) -> Object:
         "resources": RESOURCES, "securityContext": _of(of.container) | CONFINED, "volumeMounts": list(mounts.values()),
     }  # fmt: skip
     pod: Object = {
-        **{key: of.pod[key] for key in ("imagePullSecrets", "nodeSelector", "tolerations", "serviceAccountName") if of.pod.get(key)},
+        **{key: of.pod[key] for key in ("imagePullSecrets", "nodeSelector", "tolerations") if of.pod.get(key)}, **_account(subject, of.pod),
         "restartPolicy": "Never", "automountServiceAccountToken": False, "enableServiceLinks": False, "terminationGracePeriodSeconds": 5,
         "securityContext": _of_pod(of), "containers": [container], "volumes": list(volumes.values()),
     }  # fmt: skip
@@ -101,15 +104,35 @@ def manifest(subject: Subject, services: list[Service]) -> Object:
     }  # fmt: skip
 
 
+def _account(subject: Subject, pod: Object) -> Object:
+    """The application's account, where it is there: it may come with the release."""
+    name = pod.get("serviceAccountName")
+    try:
+        return {"serviceAccountName": name} if name and subject.found("v1", "ServiceAccount", name, subject.namespace) else {}
+    except Missing:
+        return {}
+
+
+def _mountable(subject: Subject, trust: Trust) -> bool:
+    """Is what a CA is mounted from there already? Else it comes with the release, and its text is sent along."""
+    held = trust.reference
+    return held is None or f"{held.kind}/{held.name}" not in subject.context.objects or bool(
+        subject.found("v1", held.kind, held.name, subject.namespace)
+    )  # fmt: skip
+
+
 def _of(container: Object) -> Object:
     """What of a container's own security settings goes on: whose they are."""
-    context = container.get("securityContext") or {}
-    return {key: context[key] for key in USERS if key in context}
+    return _users(container.get("securityContext") or {})
+
+
+def _users(context: Object) -> Object:
+    """Whose a container is; root is left out, as which no pod of the standard "restricted" may run."""
+    return {key: context[key] for key in USERS if key in context and (key != "runAsUser" or context[key])}
 
 
 def _of_pod(of: Service) -> Object:
-    context = of.pod.get("securityContext") or {}
-    users = {key: context[key] for key in USERS if key in context}
+    users = _users(of.pod.get("securityContext") or {})
     named = "runAsUser" in users or "runAsUser" in _of(of.container)
     return {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **({} if named else {"runAsUser": NOBODY}), **users}
 

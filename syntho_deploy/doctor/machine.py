@@ -92,7 +92,7 @@ def _no_proxy(host: str) -> str:
 
 
 def _without_password(url: str) -> str:
-    return re.sub(r"//[^/]*@", "//***@", url)
+    return re.sub(r"^([A-Za-z][\w+.-]*://)?.*@", r"\1***@", url)  # programs take a proxy without a scheme, too
 
 
 def _private(host: str) -> bool:

@@ -216,8 +216,9 @@ def _outside(limit: Object, requests: Amounts, limits: Amounts) -> Iterator[str]
         elif found > (amount(text) or 0.0):
             yield f"may take {shown(key, found)} of {key}, more than {text}"
     for key, text in (limit.get("maxLimitRequestRatio") or {}).items():
-        ratio = limits.get(key, 0.0) / requests[key] if requests.get(key) else None
-        if ratio is not None and ratio > (amount(text) or 0.0) + 1e-9:
+        if not requests.get(key) or not limits.get(key):
+            yield f"has no {'limit' if requests.get(key) else 'request'} of {key}, and their ratio may be {text} at most"
+        elif (ratio := limits[key] / requests[key]) > (amount(text) or 0.0) + 1e-9:
             yield f"its limit of {key} is {ratio:.3g} times its request, more than {text}"
 
 

@@ -19,7 +19,7 @@ from syntho_deploy.secrets.sentinels import URL_SUFFIX
 NAMES = {"postgres": ("database", "name"), "redis": ("redis", "db")}  # a service's roles, and the one that tells two databases of it apart
 SECRET = re.compile(r"\$\{secret:([^}]+)\}")
 URL = re.compile(
-    r"redis(?P<s>s?)://(?:(?P<user>[^:@/]*)(?::(?P<password>[^@/]*))?@)?(?P<host>[^:/?@]+)(?::(?P<port>\d+))?(?:/[^?]*)?(?:\?(?P<query>.*))?"
+    r"redis(?P<s>s?)://(?:(?P<user>[^:@/]*)(?::(?P<password>[^@/]*))?@)?(?P<host>\[[^\]]+\]|[^:/?@]+)(?::(?P<port>\d+))?(?:/[^?]*)?(?:\?(?P<query>.*))?"
 )
 CERTIFICATES = {"none": "require", "optional": "verify-ca", "required": "verify-full"}  # redis-py's ssl_cert_reqs in libpq's words
 

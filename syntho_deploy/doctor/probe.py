@@ -74,8 +74,14 @@ def _place(question: dict[str, Any]) -> str:
     return f"{question['host']}:{question['port']}"
 
 
+def _host(question: dict[str, Any]) -> str:
+    """The host as sockets take it: an address of IPv6 without the brackets that it has in a URL."""
+    return str(question["host"]).strip("[]")
+
+
 def _connect(question: dict[str, Any]) -> socket.socket:
-    host, port = str(question["host"]), int(question["port"])
+    host, port = _host(question), int(question["port"])
+    lost = "error" if "variable" in question else "unknown"  # from here: who deploys may be where the pods are not
     found: queue.Queue[Any] = queue.Queue()
 
     def resolve() -> None:  # which has no time-out of its own
@@ -88,18 +94,20 @@ def _connect(question: dict[str, Any]) -> socket.socket:
     try:
         places = found.get(timeout=TIMEOUT)
     except queue.Empty:
-        raise Fault(f"DNS does not answer within {TIMEOUT:.0f} s for {host}", "see the name servers of where this is asked") from None
+        raise Fault(f"DNS does not answer within {TIMEOUT:.0f} s for {host}", "see the name servers of where this is asked", lost) from None
     if isinstance(places, Exception):
-        raise Fault(f"no host {host} is known to DNS", "correct the host; where only the cluster knows it: --in-cluster") from None
+        raise Fault(f"no host {host} is known to DNS", "correct the host; where only the cluster knows it: --in-cluster", lost) from None
     try:
         return socket.create_connection((host, port), TIMEOUT)
     except ConnectionRefusedError:
         raise Fault(f"nothing listens at {host}:{port}", "correct the port, or see that the server runs and listens on this address") from None
     except socket.timeout:
         todo = "have a firewall let it through; where only the cluster may: --in-cluster"
-        raise Fault(f"{host}:{port} does not answer within {TIMEOUT:.0f} s", todo) from None
+        raise Fault(f"{host}:{port} does not answer within {TIMEOUT:.0f} s", todo, lost) from None
     except OSError as error:
-        raise Fault(f"{host}:{port} cannot be reached: {error.strerror or error}", "see routes and firewalls; --in-cluster asks there") from None
+        raise Fault(
+            f"{host}:{port} cannot be reached: {error.strerror or error}", "see routes and firewalls; --in-cluster asks there", lost
+        ) from None
 
 
 def _encrypted(question: dict[str, Any], plain: socket.socket, wanted: str) -> ssl.SSLSocket:
@@ -112,7 +120,7 @@ def _encrypted(question: dict[str, Any], plain: socket.socket, wanted: str) -> s
     context.check_hostname = question["mode"] == "verify-full"
     context.verify_mode = ssl.CERT_REQUIRED if question["mode"].startswith("verify-") else ssl.CERT_NONE
     try:
-        return context.wrap_socket(plain, server_hostname=str(question["host"]))
+        return context.wrap_socket(plain, server_hostname=_host(question))
     except ssl.SSLCertVerificationError as error:
         todo = "component tls/private-ca names a CA; the certificate must be for this host, and valid today"
         raise Fault(f"the certificate of {_place(question)} is not trusted: {error.verify_message}", todo) from None

@@ -125,7 +125,7 @@ def _fault(subject: Subject, one: _Asked, used: _Login | DeployError | None, pla
             "proxy": "see HTTPS_PROXY and NO_PROXY here; the nodes have settings of their own",
             "unreachable": "see that this machine may reach it, by a proxy perhaps; that the nodes may is not seen from here",
         }.get(one.fault.kind, one.fault.todo)
-        return one.fault.what, todo, "error"
+        return one.fault.what, todo, "unknown" if one.fault.kind in ("tls", "proxy", "unreachable") else "error"
     if one.fault:
         return one.fault.what, one.fault.todo, "error"
     if one.found is None:

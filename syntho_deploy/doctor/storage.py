@@ -38,10 +38,35 @@ def storage_classes(subject: Subject) -> Iterator[Result]:
     said = subject.environment.present.storage_classes
     local = dict.fromkeys(LOCAL_CLASSES, SHARED) if subject.environment.target.local else {}
     wanted: dict[str | None, list[Object]] = {}
+    bound = _bound(subject)
     for claim in claims:
+        name = claim["spec"].get("storageClassName")
+        if claim["metadata"]["name"] in bound and name in (None, bound[claim["metadata"]["name"]]) and name not in classes:
+            continue
         wanted.setdefault(claim["spec"].get("storageClassName"), []).append(claim)
+    by_hand = _by_hand(subject) if any(name and name not in classes for name in wanted) else frozenset()
     for name, several in wanted.items():
-        yield of_class(name, several, classes, {**local, **said})
+        yield of_class(name, several, classes, {**local, **said}, by_hand)
+    if not wanted:
+        yield Result("storage-classes", "ok", f"{len(claims)} claims have their volumes")
+
+
+def _bound(subject: Subject) -> dict[str, str]:
+    """The claims that have a volume, for which no class is asked again; each with its class."""
+    try:
+        live = subject.listed("v1", "PersistentVolumeClaim", subject.namespace)
+    except Missing:
+        return {}
+    bound = [item for item in live if item.get("status", {}).get("phase") == "Bound"]
+    return {item["metadata"]["name"]: item["spec"].get("storageClassName") or "" for item in bound}
+
+
+def _by_hand(subject: Subject) -> frozenset[str]:
+    """The classes of the cluster's volumes: one that somebody makes needs no StorageClass."""
+    try:
+        return frozenset(item["spec"].get("storageClassName") or "" for item in subject.listed("v1", "PersistentVolume"))
+    except Missing:
+        return frozenset()
 
 
 def _claims(subject: Subject) -> Iterator[Object]:
@@ -51,8 +76,11 @@ def _claims(subject: Subject) -> Iterator[Object]:
         yield from (item.get("spec") or {}).get("volumeClaimTemplates") or []
 
 
-def of_class(name: str | None, claims: list[Object], classes: dict[str, Object], said: dict[str, tuple[str, ...]]) -> Result:
-    """What the class of some claims is like. name: None for the default; classes: those of the cluster; said: access modes by class."""
+def of_class(
+    name: str | None, claims: list[Object], classes: dict[str, Object], said: dict[str, tuple[str, ...]], by_hand: frozenset[str] = frozenset()
+) -> Result:
+    """What the class of some claims is like. name: None for the default; classes: those of the cluster; said: access modes by class;
+    by_hand: classes of volumes that are there."""
     of = ", ".join(claim["metadata"]["name"] for claim in claims)
     listed = ", ".join(sorted(classes)) or "none"
     todo = f"component storage-class with one that is there: {listed}"
@@ -64,6 +92,8 @@ def of_class(name: str | None, claims: list[Object], classes: dict[str, Object],
         name = defaults[0]
     if name == "":
         return Result("storage-classes", "warning", f"{of}: the class is empty, so that somebody has to make the volumes", todo)
+    if name not in classes and name in by_hand:
+        return Result("storage-classes", "warning", f"there is no class {name}, of {of}, and there are volumes of it that somebody has made")
     if name not in classes:
         return Result("storage-classes", "error", f"there is no class {name}, of {of}", todo)
     item = classes[name]

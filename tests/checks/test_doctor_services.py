@@ -206,6 +206,11 @@ def test_the_jobs_image_can_be_named_and_its_user_is_the_applications(make: Make
     assert pod["containers"][0]["image"] == "tools.example.com/python:3.12"
     assert pod["securityContext"]["runAsUser"] == 1000
     assert (pod["nodeSelector"], pod["tolerations"][0]["key"]) == ({"zone": "a"}, "k")
+    rooted = {**placed, "ui_pod_security_context": {"runAsUser": 0}, "ui_security_context": {"runAsUser": 0}}
+    root = make({}, add=["scheduling/ui"], vars=rooted)
+    pod = job.manifest(root, outside.outside(root.context))["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsUser"] == 65534  # what may not run as root does not
+    assert "runAsUser" not in pod["containers"][0]["securityContext"]
 
 
 def test_answers_are_read_from_a_log_that_others_write_to(make: Make) -> None:
@@ -322,13 +327,13 @@ def credentials_of(registry: TokenRegistry) -> dict[str, Any]:
 
 def test_a_registry_that_cannot_be_reached_is_one_line_for_all_its_images(make: Make) -> None:
     (found,) = images(make, f"127.0.0.1:{free_port()}", **no_digests())
-    assert (found.state, "cannot be reached" in found.what) == ("error", True)
+    assert (found.state, "cannot be reached" in found.what) == ("unknown", True)  # the nodes may reach it
 
 
 def test_a_proxy_that_is_not_there_is_told(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
     (found,) = images(make, "registry.example.com", **no_digests())
-    assert (found.state, found.what) == ("error", "registry.example.com cannot be reached through the proxy")
+    assert (found.state, found.what) == ("unknown", "registry.example.com cannot be reached through the proxy")
 
 
 def test_a_certificate_that_nobody_trusts_is_told(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,7 +358,7 @@ def test_a_certificate_that_nobody_trusts_is_told(make: Make, tmp_path: Path, mo
     server.shutdown()
     server.server_close()
     (line,) = found
-    assert (line.state, line.what) == ("error", "registry.example.com is not trusted: unable to get local issuer certificate")
+    assert (line.state, line.what) == ("unknown", "registry.example.com is not trusted: unable to get local issuer certificate")
     assert "REQUESTS_CA_BUNDLE" in line.todo
 
 

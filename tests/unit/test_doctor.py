@@ -254,6 +254,9 @@ def test_limits_are_at_least_at_most_and_a_ratio() -> None:
     assert told(max={"memory": "1Gi"}) == ["Deployment/core c: may take 2Gi of memory, more than 1Gi"]
     assert told(max={"ephemeral-storage": "1Gi"}) == ["Deployment/core c: has no limit of ephemeral-storage, at most 1Gi is allowed"]
     assert told(maxLimitRequestRatio={"cpu": "4"}) == ["Deployment/core c: its limit of cpu is 10 times its request, more than 4"]
+    silent = asked(containers=[container()])
+    words = ["Deployment/core c: has no request of cpu, and their ratio may be 2 at most"]
+    assert namespace.outside([{"type": "Container", "maxLimitRequestRatio": {"cpu": "2"}}], [silent], []) == words
     assert told(type="Pod", max={"cpu": "500m"}) == ["Deployment/core: may take 1 of cpu, more than 500m"]
     assert told(type="PersistentVolumeClaim", max={"storage": "5Gi"}) == ["data: may take 10Gi of storage, more than 5Gi"]
 
@@ -423,3 +426,26 @@ def test_an_operator_watches_all_or_what_it_is_told() -> None:
     assert not ray.watches(operator("-watch-namespace", "b"), "a")
     assert ray.watches(operator("--watch-namespace=b,a"), "a")
     assert ray.watches(operator("--watch-namespace="), "a")
+
+
+@pytest.mark.parametrize("url", ["http://user:word@proxy:3128", "user:word@proxy:3128", "socks5h://us:wo/rd@proxy:1"])
+def test_a_proxys_password_is_not_shown(url: str) -> None:
+    assert machine._without_password(url).endswith(("***@proxy:3128", "***@proxy:1"))
+    assert "wo" not in machine._without_password(url)
+
+
+def test_an_ingress_of_another_controller_or_a_canary_takes_no_host() -> None:
+    def item(name: str, kind: str = "", **annotations: str) -> Object:
+        rule = {"host": "a.example.com", "http": {"paths": [{"path": "/"}]}}
+        spec = {"rules": [rule], **({"ingressClassName": kind} if kind else {})}
+        return {"metadata": {"name": name, "namespace": "other", "annotations": annotations}, "spec": spec}
+
+    ours = [item("ours", "public")]
+    assert ingress.conflicts(ours, [item("internal", "internal"), item("canary", "public", **{ingress.CANARY: "true"})], "syntho") == {}
+    taken = ingress.conflicts(ours, [item("same", "public"), item("old", **{ingress.OLD: "public"}), item("any")], "syntho")
+    assert taken == {("a.example.com", "/"): "other/same, other/old, other/any"}
+
+
+def test_a_class_of_volumes_that_are_there_needs_no_object() -> None:
+    assert storage.of_class("manual", [claim()], {}, {}, frozenset({"manual"})).state == "warning"
+    assert storage.of_class("manual", [claim()], {}, {}).state == "error"

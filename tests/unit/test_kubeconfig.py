@@ -117,6 +117,41 @@ def test_a_context_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
         kubeconfig.connection(written(tmp_path / "config", {}), "two", None, 1)
 
 
+@pytest.mark.parametrize(
+    ("content", "proxy", "words"),
+    [
+        ("a: [", "", "ParserError"),
+        ("[1]", "", "cannot be used"),
+        (None, "socks5://127.0.0.1:1", "cannot be used"),
+        (None, "ftp://user:word@127.0.0.1:1", "ProxySchemeUnknown"),
+    ],
+)
+def test_what_cannot_be_used_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, proxy: str, words: str) -> None:
+    path = written(tmp_path / "config", {})
+    if content:
+        (tmp_path / "config").write_text(content)
+    if proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        monkeypatch.setenv("NO_PROXY", "")
+    with pytest.raises(PreflightError, match=words) as refused:
+        kubeconfig.connection(path, "one", None, 1)
+    assert "word" not in str(refused.value)
+
+
+def test_an_answer_that_is_no_json_is_a_sentence(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Handler, "answer", page)
+    with pytest.raises(PreflightError, match="is no API server: <html>log in"):
+        Client(Access(written(tmp_path / "config", {}, server.url), "one", "here")).request("GET", "/version")
+
+
+def page(handler: Handler, content: dict[str, Any]) -> None:
+    """What a proxy that wants a login answers."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "20")
+    handler.end_headers()
+    handler.wfile.write(b"<html>log in</html>\n")
+
+
 def test_contexts_are_listed_by_name(tmp_path: Path) -> None:
     assert kubeconfig.contexts(written(tmp_path / "config", {})) == ["one"]
     assert kubeconfig.contexts(str(tmp_path / "none")) == []

@@ -89,7 +89,7 @@ def test_nothing_is_written_and_no_password_is_in_an_answer(postgres: Postgres) 
         ({"mode": "verify-full"}, PASSWORD, "is not trusted: unable to get local issuer certificate", "tls/private-ca"),
         ({"mode": "verify-full", "system": False}, PASSWORD, "PGSSLMODE=verify-full needs a CA, and PGSSLROOTCERT names none", "tls/private-ca"),
         ({"mode": "verify-full", "ca": "no PEM"}, PASSWORD, "holds no certificate", "PEM"),
-        ({"host": "no-such-host.invalid"}, PASSWORD, "no host no-such-host.invalid is known to DNS", "--in-cluster"),
+        ({"host": "no-such-host.invalid", "variable": "P"}, PASSWORD, "no host no-such-host.invalid is known to DNS", "--in-cluster"),
     ],
 )
 def test_postgres_says_what_is_wrong(postgres: Postgres, more: dict[str, Any], password: str, words: str, todo: str) -> None:
@@ -97,6 +97,11 @@ def test_postgres_says_what_is_wrong(postgres: Postgres, more: dict[str, Any], p
     assert state == "error"
     assert words in what
     assert todo in remedy
+
+
+def test_what_only_this_machine_does_not_reach_is_not_known() -> None:
+    state, what, todo = asked("postgres", 5432, PASSWORD, host="no-such-host.invalid")
+    assert (state, "is known to DNS" in what, "--in-cluster" in todo) == ("unknown", True, True)
 
 
 @needs_postgres

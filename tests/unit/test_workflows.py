@@ -25,7 +25,7 @@ ALSO = {
     "python -m venv .venv && .venv/bin/pip install --require-hashes -r requirements.lock",
     "python -m venv .venv && .venv/bin/pip install --require-hashes -r requirements-dev.lock",
     'install -D -m 600 /dev/stdin ~/.kube/config <<< "$KUBECONFIG_CONTENT"',
-    'cat plans/*.md | gh pr comment "$NUMBER" --edit-last --create-if-none --body-file -',
+    'cat plans/*.md | head -c 65000 | gh pr comment "$NUMBER" --edit-last --create-if-none --body-file -',
 }
 MORE = {("plan", "comment"): {"pull-requests": "write"}, ("bump", "tag"): {"contents": "write", "pull-requests": "write"}}
 WATCHED = ("deploy", "drift")
