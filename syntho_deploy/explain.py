@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,7 +78,6 @@ def _written(found: Reach) -> Json:
     return {"alive": alive, "dead": dead_, "fields": fields, "unstable": sorted(found.unstable)}
 
 
-@lru_cache(maxsize=128)
 def _read(file: Path) -> Reach:
     content = json.loads(file.read_text(encoding="utf-8"))
     fields = {(of, path): {tuple(keys) for keys in reached} for of, path, reached in content["fields"]}

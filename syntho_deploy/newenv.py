@@ -242,11 +242,11 @@ class _Making:
         if not context or not (target.uid or self.old.protected) or (context == target.context and target.uid not in ("", PLACEHOLDER)):
             return
         from syntho_deploy.cluster.client import Client, access_by_context
+        from syntho_deploy.cluster.preflight import uid_of
 
         self.say(f"asking the cluster of the context {context} for its uid …")
         try:
-            found = Client(access_by_context(target.kubeconfig, context)).get("v1", "Namespace", "", "kube-system") or {}
-            uid, why = str(found.get("metadata", {}).get("uid", "")), "it does not show its kube-system namespace"
+            uid, why = uid_of(Client(access_by_context(target.kubeconfig, context))), "it does not show its kube-system namespace"
         except DeployError as error:
             uid, why = "", error.what
         self._put(("cluster", "uid"), uid or PLACEHOLDER, "" if uid else YOURS)

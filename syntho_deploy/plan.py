@@ -18,6 +18,7 @@ from syntho_deploy.cluster import crds, predict, readiness, volumes
 from syntho_deploy.cluster.client import AT_ONCE, ApiError, Client, Object
 from syntho_deploy.cluster.crds import CrdChange
 from syntho_deploy.cluster.ignore import Ignored
+from syntho_deploy.cluster.preflight import uid_of
 from syntho_deploy.cluster.readiness import Live
 from syntho_deploy.cluster.releases import Stored, stored
 from syntho_deploy.cluster.watch import snapshot
@@ -294,12 +295,11 @@ def _short(words: str) -> str:
 def _cluster_id(client: Client) -> str:
     """What tells this cluster from all others; "" for an account that may not read it."""
     try:
-        found = client.get("v1", "Namespace", "", "kube-system")
+        return uid_of(client)
     except ApiError as error:
         if error.status != 403:
             raise
-        found = None
-    return str((found or {}).get("metadata", {}).get("uid", ""))
+        return ""
 
 
 def _inputs(compiled: Compiled) -> dict[str, str]:

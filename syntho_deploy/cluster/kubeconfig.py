@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -99,8 +98,11 @@ def _part(name: str) -> Any:
 @contextmanager
 def _stand_ins() -> Iterator[None]:
     """While this is open, the packages are what `PARTS` need of them. Whoever has imported one, or does so later, has the real one."""
+    package = importlib.util.find_spec("kubernetes")
+    if package is None or not package.origin:
+        raise ModuleNotFoundError("the package kubernetes is not installed: pip install --require-hashes -r requirements.lock")
+    folder = Path(package.origin).parent
     others = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in FAMILIES}
-    folder = Path((importlib.util.find_spec("kubernetes") or ModuleSpec("", None)).origin or "").parent
     made = {name: ModuleType(name) for name in (*PACKAGES, "oauthlib", "oauthlib.oauth2", "requests_oauthlib")}
     for name in PACKAGES:
         made[name].__path__ = [str(folder.joinpath(*name.split(".")[1:]))]

@@ -14,7 +14,6 @@ from typing import Any
 from syntho_deploy.errors import InputError, nearest
 
 SHELLS = ("bash", "fish", "zsh")
-STAGES = ("operations", "values", "rendered", "compiled")
 
 
 def script(shell: str) -> str:
@@ -92,6 +91,12 @@ def _components(root: Path) -> Iterable[str]:
     return components([root / "overlays", root / "sandbox" / "overlays", *(root / "overlays" / "pins").glob("*")])
 
 
+def _stages(root: Path) -> Iterable[str]:
+    from syntho_deploy.stages import STAGES
+
+    return STAGES
+
+
 VALUES: dict[tuple[str, str], Callable[[Path], Iterable[str]]] = {
     ("", "--env"): _environments,
     ("new-env", "--env"): lambda root: (),  # a new name
@@ -99,6 +104,6 @@ VALUES: dict[tuple[str, str], Callable[[Path], Iterable[str]]] = {
     ("", "--components"): _components,
     ("", "--pin"): _pins,
     ("bump-charts", "--to"): _pins,
-    ("", "--stage"): lambda root: STAGES,
+    ("", "--stage"): _stages,
     ("", "--shell"): lambda root: SHELLS,
 }

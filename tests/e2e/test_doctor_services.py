@@ -75,9 +75,10 @@ def confine(site: Site) -> None:
 
 
 def told(site: Site, *words: str) -> list[tuple[str, str, str]]:
-    """Check, state and sentence of what doctor says of the services outside; other lines, and the exit code, are of the cluster."""
+    """Check, state and sentence of what doctor says of the services outside. The exit code is that of all lines; others are of the cluster."""
     ran = site.invoke("doctor", "--json", *words, code=None)
     assert Postgres.PASSWORD not in ran.stdout + ran.stderr
+    assert ran.code == (4 if any(one["state"] == "error" for one in ran.json["checks"]) else 0)
     return [(one["check"], one["state"], one["what"]) for one in ran.json["checks"] if one["check"] in OUTSIDE]
 
 

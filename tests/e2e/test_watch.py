@@ -10,6 +10,7 @@ import subprocess
 import termios
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.e2e.site import Site
@@ -52,13 +53,14 @@ def test_as_json_there_is_a_document_a_line(site: Site, eventually: Eventually) 
     assert site.interrupt(running, signal.SIGTERM).code == 130
 
 
-def test_on_a_terminal_it_is_redrawn_in_place(site: Site, eventually: Eventually) -> None:
+def test_on_a_terminal_it_is_redrawn_in_place(site: Site, eventually: Eventually, tmp_path: Path) -> None:
     site.deploy()
+    errors = (tmp_path / "stderr").open("w+b")
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (50, 200))
     running = subprocess.Popen(
         site.argv("status", "--env=here", "--watch"), cwd=site.root, env={**site.environment(), "TERM": "xterm"}, stdin=subprocess.DEVNULL,
-        stdout=theirs, stderr=subprocess.DEVNULL, start_new_session=True,
+        stdout=theirs, stderr=errors, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
     seen: list[bytes] = []
@@ -70,10 +72,15 @@ def test_on_a_terminal_it_is_redrawn_in_place(site: Site, eventually: Eventually
         except OSError:  # the other side was closed
             return
 
+    def drawn(words: bytes) -> bool:
+        assert running.poll() is None, (tmp_path / "stderr").read_text()
+        assert not (tmp_path / "stderr").stat().st_size, (tmp_path / "stderr").read_text()  # of a thread, perhaps
+        return words in b"".join(seen)
+
     threading.Thread(target=read, daemon=True).start()
-    eventually(lambda: b"here in namespace" in b"".join(seen), 60)
+    eventually(lambda: drawn(b"here in namespace"), 60)
     site.client().delete("v1", "Service", site.namespace, "core-service")
-    eventually(lambda: b"NOT healthy" in b"".join(seen), 60)
+    eventually(lambda: drawn(b"NOT healthy"), 60)
     assert b"\x1b[1A" in b"".join(seen)  # the cursor went up to draw over what was there
     os.killpg(running.pid, signal.SIGINT)
     assert running.wait(20) == 130

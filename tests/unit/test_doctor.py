@@ -449,3 +449,13 @@ def test_an_ingress_of_another_controller_or_a_canary_takes_no_host() -> None:
 def test_a_class_of_volumes_that_are_there_needs_no_object() -> None:
     assert storage.of_class("manual", [claim()], {}, {}, frozenset({"manual"})).state == "warning"
     assert storage.of_class("manual", [claim()], {}, {}).state == "error"
+
+
+def test_a_helm_that_cannot_be_had_is_an_error() -> None:
+    class Place:
+        @property
+        def helm(self) -> None:
+            raise PreflightError("helm is not here", todo="invoke tools --provision=helm")
+
+    subject = cast(Subject, SimpleNamespace(place=Place()))
+    assert examine._ask("helm", machine.helm, subject) == [Result("helm", "error", "helm is not here", "invoke tools --provision=helm")]
