@@ -58,8 +58,10 @@ def test_on_a_terminal_it_is_redrawn_in_place(site: Site, eventually: Eventually
     errors = (tmp_path / "stderr").open("w+b")
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (50, 200))
+    env = {name: value for name, value in site.environment().items() if name not in ("COLUMNS", "LINES")}  # pytest's workers have 80 by 24
+    env["TERM"] = "xterm"
     running = subprocess.Popen(
-        site.argv("status", "--env=here", "--watch"), cwd=site.root, env={**site.environment(), "TERM": "xterm"}, stdin=subprocess.DEVNULL,
+        site.argv("status", "--env=here", "--watch"), cwd=site.root, env=env, stdin=subprocess.DEVNULL,
         stdout=theirs, stderr=errors, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
