@@ -226,7 +226,7 @@ def readable(root: Path, words: Collection[str] | None = None) -> Iterator[Envir
     for name in names(root):
         with suppress(InputError, OSError, UnicodeDecodeError):
             text = "" if words is None else (root / "envs" / f"{name}.yaml").read_text(encoding="utf-8")
-            if words is None or "\\" in text or any(word in words for word in re.findall(r"\w+", text)):
+            if words is None or "\\" in text or any(word in words for word in re.findall(r"[\w-]+", text)):
                 yield load_environment(root, name)
 
 

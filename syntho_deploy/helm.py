@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -179,16 +179,27 @@ def crds(chart: Path) -> Iterator[Path]:
         yield from crds(folder)
 
 
-def _left_out(at: str, names: list[str]) -> set[str]:
-    """What a render does not need: the CRDs of a chart and of its subcharts, which helm would read, and NOTES.txt."""
-    return ({"crds"} if "Chart.yaml" in names else set()) | {"NOTES.txt"} & set(names)
+def _left_out(at: str, names: list[str], written: Collection[str]) -> set[str]:
+    """What a render does not need: the CRDs of a chart and of its subcharts, which helm would read, NOTES.txt, and what is written anew."""
+    return ({"crds"} if "Chart.yaml" in names else set()) | {"NOTES.txt", *written} & set(names)
 
 
-def _working_copy(chart: Path, values: Json, folder: Path) -> Path:
-    copy = folder / chart.name
-    shutil.copytree(chart, copy, ignore=_left_out, copy_function=shutil.copy)
-    (copy / "values.yaml").write_text(canonical(values), encoding="utf-8")
-    return copy
+def _link(source: str, copy: str) -> None:
+    """A second name for a file that is only read, which is made in a third of a copy's time; a copy where there can be none."""
+    try:
+        os.link(source, copy)
+    except OSError:  # on another file system, or of another user
+        shutil.copy(source, copy)
+
+
+def _working_copy(chart: Path, values: Json, folder: Path, described: Json = None) -> Path:
+    """A chart with exactly these values, as `folder`; described: what its Chart.yaml says instead. What is written here is no link, or it
+    would be written in the chart."""
+    written = {"values.yaml": values, **({"Chart.yaml": described} if described else {})}
+    shutil.copytree(chart, folder, ignore=lambda at, names: _left_out(at, names, written if Path(at) == chart else ()), copy_function=_link)
+    for name, content in written.items():
+        (folder / name).write_text(canonical(content), encoding="utf-8")
+    return folder
 
 
 class Helm(NamedTuple):
@@ -214,7 +225,7 @@ class Helm(NamedTuple):
         keys back in, and YAML would change `y` and `1e3` on the way. Raises `InputError` when it does not render.
         """
         with tempfile.TemporaryDirectory(prefix="syntho-") as folder:
-            result = self._template(_working_copy(chart, values, Path(folder)), release, namespace, kubernetes)
+            result = self._template(_working_copy(chart, values, Path(folder) / chart.name), release, namespace, kubernetes)
         if result.code:
             text = re.sub(re.escape(folder) + "/", "", _error_line(result.stderr))
             raise InputError(f"the chart {chart.name} does not render with these values: {text}", todo="invoke template --stage=values shows them")
@@ -227,7 +238,7 @@ class Helm(NamedTuple):
         """
         version = kubernetes if kubernetes.count(".") == 2 else f"{kubernetes}.0"
         with tempfile.TemporaryDirectory(prefix="syntho-") as folder:
-            copies = [_working_copy(chart, values, Path(folder) / str(number)) for number, (chart, values) in enumerate(charts)]
+            copies = [_working_copy(chart, values, Path(folder) / str(number) / chart.name) for number, (chart, values) in enumerate(charts)]
             argv = [str(self.path), "lint", *map(str, copies), "--kube-version", version]
             result = process.run(argv, timeout=RENDER_TIMEOUT, env=self.environment(""), check=False, raw=True)
         parts = re.split(rf"^==> Linting {re.escape(folder)}/(\d+)/.*\n", result.stdout, flags=re.MULTILINE)
@@ -249,7 +260,8 @@ class Helm(NamedTuple):
             with tempfile.TemporaryDirectory(prefix="syntho-") as folder:
                 parent = Path(folder) / "variants"
                 for number, one in left.items():
-                    self._variant(chart, parent / "charts" / f"v{number:04d}", one)
+                    name = f"v{number:04d}"
+                    _working_copy(chart, one, parent / "charts" / name, {**described, "name": name})
                 # named as dependencies, without which helm ignores those that the variants have
                 listed = [{"name": f"v{number:04d}", "version": str(described["version"])} for number in left]
                 head = {"apiVersion": "v2", "name": "variants", "version": "0.0.0", "dependencies": listed}
@@ -267,12 +279,6 @@ class Helm(NamedTuple):
         for name, text in zip(parts[1::2], parts[2::2], strict=True):
             results[int(name)] = f"{results[int(name)] or ''}---\n# Source: {text.replace(f'v{name}', described['name'])}"
         return results
-
-    def _variant(self, chart: Path, copy: Path, values: Json) -> None:
-        shutil.copytree(chart, copy, ignore=_left_out, copy_function=shutil.copy)
-        described = load_chart(chart / "Chart.yaml")
-        (copy / "Chart.yaml").write_text(canonical({**described, "name": copy.name}), encoding="utf-8")
-        (copy / "values.yaml").write_text(canonical(values), encoding="utf-8")
 
     def _template(self, chart: Path, release: str, namespace: str, kubernetes: str) -> process.Result:
         version = kubernetes if kubernetes.count(".") == 2 else f"{kubernetes}.0"

@@ -17,8 +17,8 @@ from syntho_deploy.checks import schema
 from syntho_deploy.checks.context import Context, Finding
 from syntho_deploy.checks.rules import SEVERITIES, rules
 from syntho_deploy.compile import Compiled, Project, lint_together
-from syntho_deploy.environment import Allowance, Environment, load_environment, names
-from syntho_deploy.errors import DeployError, InputError, nearest, shown
+from syntho_deploy.environment import Allowance, Environment, readable
+from syntho_deploy.errors import DeployError, nearest, shown
 from syntho_deploy.helm import Helm
 from syntho_deploy.overlays import pointer
 
@@ -128,14 +128,10 @@ class _Neighbours:
     def __init__(self, projects: list[Project], helm: Helm) -> None:
         self.projects = {project.environment.name: project for project in projects}
         self.root, self.helm = projects[0].environment.root, helm
-        self.environments = [found for name in names(self.root) if (found := self._load(name))]
+        own = [project.environment for project in projects]
+        others = readable(self.root, {one.target.namespace for one in own})
+        self.environments = own + [other for other in others if other.name not in self.projects]
         self.compiled: Callable[[str], Compiled | None] = cache(self._compiled)
-
-    def _load(self, name: str) -> Environment | None:
-        try:
-            return self.projects[name].environment if name in self.projects else load_environment(self.root, name)
-        except InputError:
-            return None
 
     def _compiled(self, name: str) -> Compiled | None:
         try:

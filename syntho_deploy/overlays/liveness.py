@@ -19,6 +19,7 @@ from syntho_deploy.redact import base64_forms
 
 Render = Callable[[list[Json]], list[str | None]]  # values to what helm prints for each; None where the chart does not render
 _TOKEN = re.compile(r"zq([0-9]{4})qz")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{10}")  # the least that a token is of
 
 
 @dataclass
@@ -52,12 +53,12 @@ def reach(values: Json, render: Render, asked: Iterable[Keys]) -> Reach:
     base, again, text, *others = render([values, values, _with(values, tokens), *(_perturbed(values, keys) for keys in silent)])
     if base is None or again is None:
         raise InputError("the chart does not render with these values")
-    if not _parses(text):
+    items = _objects(text)
+    if items is None:
         broken = _breaking(values, render, texts, tokens)
         found.alive |= broken
-        text = render([_with(values, {keys: token for keys, token in tokens.items() if keys not in broken})])[0]
-    if text is not None and _parses(text):
-        _surface(values, text, tokens, found)
+        items = _objects(render([_with(values, {keys: token for keys, token in tokens.items() if keys not in broken})])[0])
+    _surface(values, items or [], tokens, found)
     open_ = [keys for keys in wanted if not any(leaf[: len(keys)] == keys for leaf in found.alive)]
     found.alive |= {keys for keys in wanted if keys not in open_}
     stable = _documents(base) & _documents(again)  # a random value is no effect
@@ -79,25 +80,26 @@ def _documents(text: str) -> frozenset[str]:
     return frozenset(part.strip() for part in re.split(r"^---\n", text, flags=re.MULTILINE))
 
 
-def _parses(text: str | None) -> bool:
+def _objects(text: str | None) -> list[dict[str, Json]] | None:
+    """The objects of a render; None where the chart did not bear the values."""
     try:
-        return text is not None and load_manifests(text) is not None
+        return None if text is None else load_manifests(text)
     except ValueError:
-        return False
+        return None
 
 
-def _surface(values: Json, text: str, tokens: dict[Keys, str], found: Reach) -> None:
+def _surface(values: Json, items: list[dict[str, Json]], tokens: dict[Keys, str], found: Reach) -> None:
     """Note every field of a render in which a token stands, as it is or in base64."""
     by_number = dict(enumerate(tokens))
     encoded = {form: keys for keys, token in tokens.items() for form in base64_forms(token.encode())}
-    for item in load_manifests(text):
+    for item in items:
         original = map_strings(item, lambda text: _TOKEN.sub(lambda match: str(_at(values, by_number[int(match[1])])), text))
         label = _label(original)
         for keys, value in walk(item):
             words = list(value) if isinstance(value, dict) else [value] if isinstance(value, str) else []
             for word in words:
                 reached = {by_number[int(number)] for number in _TOKEN.findall(word)}
-                if not reached and len(word) >= 12 and " " not in word:
+                if not reached and _BASE64.search(word):
                     reached = {leaf for form, leaf in encoded.items() if form in word}
                 if reached:
                     found.fields.setdefault((label, named(original, keys)), set()).update(reached)
@@ -110,7 +112,7 @@ def _label(item: dict[str, Any]) -> str:
 
 def _breaking(values: Json, render: Render, group: list[Keys], tokens: dict[Keys, str]) -> set[Keys]:
     """The leaves whose token the chart does not bear, found by halving."""
-    if _parses(render([_with(values, {keys: tokens[keys] for keys in group})])[0]):
+    if _objects(render([_with(values, {keys: tokens[keys] for keys in group})])[0]) is not None:
         return set()
     if len(group) == 1:
         return set(group)
