@@ -18,6 +18,8 @@ from invoke.tasks import task
 sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 # at its end Python searches all that was made for garbage, twice, though the process goes: a tenth of a template
 atexit.register(gc.freeze)
+# and while it makes objects that mostly stay, it searches them for garbage again and again
+gc.set_threshold(100_000, 20, 50)
 
 from syntho_deploy.console import acknowledge, command, confirm, duration, say, show, show_line, table, until_interrupted  # noqa: E402
 

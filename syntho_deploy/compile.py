@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from syntho_deploy import documents
 from syntho_deploy.documents import Json
@@ -85,8 +85,7 @@ INSTALL_ORDER = {
 }
 
 
-@dataclass(frozen=True)
-class CompiledChart:
+class CompiledChart(NamedTuple):
     """One chart, frozen. manifests: file name to object; texts: file name to its YAML; digest: sha256 over the sorted names and texts."""
 
     release: Release
@@ -120,7 +119,7 @@ class CompiledChart:
 
         return sorted(self.manifests, key=place)
 
-    @cached_property
+    @property
     def files(self) -> dict[str, str]:
         """The static chart's files, by path."""
         chart = {"apiVersion": "v2", "name": self.name, "version": self.version, "type": "application"}
@@ -144,16 +143,16 @@ class CompiledChart:
         """Write the static chart as `folder`, replacing what an earlier compile left there."""
         if not (folder / "provenance.yaml").is_file() and folder.is_dir() and any(folder.iterdir()):
             raise InputError("this folder holds something else than a compiled chart", folder, "remove it, or choose another")
+        files = self.files
         for old in [path for path in folder.rglob("*") if path.is_file()]:
-            if str(old.relative_to(folder)) not in self.files:
+            if str(old.relative_to(folder)) not in files:
                 old.unlink()
-        for name, content in self.files.items():
+        for name, content in files.items():
             documents.write(folder / name, content)
         return folder
 
 
-@dataclass(frozen=True)
-class Compiled:
+class Compiled(NamedTuple):
     """An environment, compiled: its charts by name, and the Secrets that they refer to."""
 
     environment: Environment
@@ -162,7 +161,7 @@ class Compiled:
     charts: dict[str, CompiledChart]
     secrets: tuple[SecretObject, ...]
     secret: str  # the name of the Secret that is made for the environment
-    public: dict[str, frozenset[str]] = field(default_factory=dict)  # secret to the charts' own values in its places, known to all
+    public: dict[str, frozenset[str]]  # secret to the charts' own values in its places, known to all
     past: bool = False  # made of a record: the environment may name secrets that this state had no use for
 
     @property
@@ -318,7 +317,7 @@ class Project:
         """The same project with another generation of a secret; its values and renders are not made anew."""
         environment = self.environment
         secrets = {**environment.secrets, name: environment.secrets[name]._replace(generation=generation)}
-        return replace(self, environment=replace(environment, secrets=secrets), manifests={}, _compiled=None)
+        return replace(self, environment=environment._replace(secrets=secrets), manifests={}, _compiled=None)
 
     def render(self, helm: Helm) -> dict[str, str]:
         """What helm prints for each chart, with sentinels. The charts are rendered side by side.

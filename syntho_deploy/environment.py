@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,14 +47,13 @@ class Target(NamedTuple):
     kubernetes: str = DEFAULT_KUBERNETES
 
 
-@dataclass(frozen=True)
-class Present:
+class Present(NamedTuple):
     """What an environment says is there without it, in its cluster or namespace: names by kind (`PRESENT`), storage classes with the
     access modes that they serve, and what the largest node has to give (`cpu`, `memory`; empty where it is not said)."""
 
-    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    storage_classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    largest_node: dict[str, str] = field(default_factory=dict)
+    names: dict[str, tuple[str, ...]]
+    storage_classes: dict[str, tuple[str, ...]]
+    largest_node: dict[str, str]
 
 
 class Policy(NamedTuple):
@@ -125,8 +123,7 @@ class SecretSpec(NamedTuple):
         return self.name if self.generation == 1 else f"{self.name}.{self.generation}"
 
 
-@dataclass(frozen=True)
-class Environment:
+class Environment(NamedTuple):
     """One `envs/<name>.yaml`. `marks` finds the line of a top-level key.
 
     before_upgrade: argv lists, run before a database's pod is replaced; graces: seconds that go before those of `GRACES`.
@@ -137,24 +134,23 @@ class Environment:
     file: Path
     target: Target
     pin_file: Path
-    components: tuple[str, ...] = ()
-    component_marks: dict[str, Mark] = field(default_factory=dict)
-    vars: dict[str, Any] = field(default_factory=dict)
-    secrets: dict[str, SecretSpec] = field(default_factory=dict)
-    releases: dict[str, str] = field(default_factory=dict)
-    manage_crds: bool = True
-    manage_namespace: bool = True
-    protected: bool = False
-    marks: dict[str, Mark] = field(default_factory=dict)
-    before_upgrade: tuple[tuple[str, ...], ...] = ()
-    graces: dict[str, float] = field(default_factory=dict)
-    present: Present = field(default_factory=Present)
-    policy: Policy = field(default_factory=Policy)
-    allow: tuple[Allowance, ...] = ()
+    components: tuple[str, ...]
+    component_marks: dict[str, Mark]
+    vars: dict[str, Any]
+    secrets: dict[str, SecretSpec]
+    releases: dict[str, str]
+    manage_crds: bool
+    manage_namespace: bool
+    protected: bool
+    marks: dict[str, Mark]
+    before_upgrade: tuple[tuple[str, ...], ...]
+    graces: dict[str, float]
+    present: Present
+    policy: Policy
+    allow: tuple[Allowance, ...]
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(NamedTuple):
     """One Helm release: the short name it has in variables (`${release.<key>}`), its chart and its name."""
 
     key: str
@@ -185,8 +181,7 @@ class ImageRole(NamedTuple):
     tag: str = "${tag}"
 
 
-@dataclass(frozen=True)
-class Roles:
+class Roles(NamedTuple):
     """What values mean: `releases`, the name of the Secret that holds an environment's secrets, and derived variables.
 
     images: by application, the images that have the release's tag; needs: by the role of an image and the beginning of a tag, the
@@ -202,11 +197,11 @@ class Roles:
     checks: dict[str, str]
     derived: dict[str, str]
     values: dict[str, tuple[str, str]]
-    images: dict[str, ImageRole] = field(default_factory=dict)
-    needs: dict[str, dict[str, str]] = field(default_factory=dict)
-    marks: dict[str, Mark] = field(default_factory=dict)
-    databases: tuple[str, ...] = ()
-    rotation: dict[str, Effect] = field(default_factory=dict)
+    images: dict[str, ImageRole]
+    needs: dict[str, dict[str, str]]
+    marks: dict[str, Mark]
+    databases: tuple[str, ...]
+    rotation: dict[str, Effect]
 
     def release_of(self, chart: str) -> Release:
         """The release of a chart."""

@@ -9,7 +9,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -272,7 +272,7 @@ class _Making:
         if chosen is None or chosen == list(self.old.components):
             return False
         self._put(("components",), chosen)
-        self.layers = layers(replace(self.old, components=tuple(chosen), component_marks={}), self.pin.overlays, self.pin.charts)
+        self.layers = layers(self.old._replace(components=tuple(chosen), component_marks={}), self.pin.overlays, self.pin.charts)
         return True
 
     def _vars(self, was: References, used: References) -> None:
@@ -348,7 +348,7 @@ class _Making:
                 documents.write(Path(folder) / "envs" / f"{self.name}.yaml", self.text)
                 made = load_environment(Path(folder), self.name)
                 sources.hide(made)
-                made = replace(made, root=self.root, pin_file=self.old.pin_file)
+                made = made._replace(root=self.root, pin_file=self.old.pin_file)
                 renamed = [layer._replace(name=self.name) if _is_own(layer, self.old) else layer for layer in self.layers]
                 try:
                     vendored = Project.load(self.root, self.old.name).vendored

@@ -13,8 +13,8 @@ import json
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from syntho_deploy.errors import DeployError, InputError, LockedError, raise_all, shown
 
@@ -22,8 +22,7 @@ JOURNAL = ".transaction.json"
 LOCK_TIMEOUT = 30.0  # seconds: a transaction takes milliseconds
 
 
-@dataclass(frozen=True)
-class _File:
+class _File(NamedTuple):
     """One file of a transaction. old: the sha256 of what was there, None for a new file; new: the whole content."""
 
     path: Path

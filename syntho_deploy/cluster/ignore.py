@@ -7,7 +7,7 @@ them. Leaving them out would not do: a RayCluster's worker groups are one list, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ class Ignored:
                 live = client.get(item["apiVersion"], item["kind"], chart.namespace, item["metadata"]["name"])
                 manifests[file] = self.kept(item, live)
         changed = {file: dump(item) for file, item in manifests.items() if item != chart.manifests[file]}
-        return replace(chart, manifests=manifests, texts={**chart.texts, **changed}) if changed else chart
+        return chart._replace(manifests=manifests, texts={**chart.texts, **changed}) if changed else chart
 
     def within(self, field_path: str, item: Object) -> bool:
         """Is something of another's in the field that a conflict names, as ".spec.replicas"?"""

@@ -10,7 +10,7 @@ import base64
 import gzip
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -92,7 +92,7 @@ def write(client: Client, compiled: Compiled, reason: str, existing: list[Record
 
 
 def _chart(chart: CompiledChart) -> dict[str, Any]:
-    found = asdict(chart)
+    found: dict[str, Any] = chart._asdict() | {"release": chart.release._asdict()}
     found.pop("texts")  # they are made of the manifests
     found.pop("crds")  # CRDs only move forward: older ones could lose a version that objects are stored in
     return found
@@ -135,7 +135,7 @@ def restored(project: Project, record: Record) -> Compiled:
         fields = {**found, "texts": texts, "release": Release(**found["release"]), "hooks": tuple(found["hooks"]), "crds": ()}
         charts[name] = CompiledChart(**fields)
     secrets = tuple(SecretObject(**item) for item in record.content["secrets"])
-    return Compiled(project.environment, project.roles, project.pin, charts, secrets, record.content["secret"], past=True)
+    return Compiled(project.environment, project.roles, project.pin, charts, secrets, record.content["secret"], {}, past=True)
 
 
 def delete(client: Client, environment: str, namespace: str) -> None:

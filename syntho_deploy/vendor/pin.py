@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from syntho_deploy import documents
 from syntho_deploy.documents import Document
@@ -19,8 +19,7 @@ DEFAULT = "charts.yaml"  # the pin file that `invoke vendor` takes when none is 
 HEADER = "# What the pin beside this file resolved to. Written by: invoke vendor --update\n"
 
 
-@dataclass(frozen=True)
-class Pin:
+class Pin(NamedTuple):
     """A pin file. ref: None for a directory source. charts: path in the source by name. overlays: where overlays are looked for."""
 
     path: Path
@@ -29,7 +28,7 @@ class Pin:
     charts: dict[str, str]
     successor: str | None = None
     overlays: tuple[str, ...] = ("overlays",)
-    document: Document = field(repr=False, compare=False, default=Document("", None, {}))
+    document: Document = Document("", None, {})
 
     @property
     def lock_path(self) -> Path:
@@ -41,8 +40,7 @@ class Pin:
         return self.document.mark(*keys)
 
 
-@dataclass(frozen=True)
-class LockedChart:
+class LockedChart(NamedTuple):
     """What one chart was: its path in the source, its tree id and digest, and what it says of itself."""
 
     path: str
@@ -53,8 +51,7 @@ class LockedChart:
     license: str
 
 
-@dataclass(frozen=True)
-class Lock:
+class Lock(NamedTuple):
     """What a pin resolved to. commit: of a directory source, its git tree id."""
 
     source: str
@@ -68,9 +65,13 @@ class Lock:
         """The pin as versions and messages carry it."""
         return self.commit[:12]
 
+    def data(self) -> dict[str, documents.Json]:
+        """The lock as its file has it."""
+        return {**self._asdict(), "charts": {name: chart._asdict() for name, chart in self.charts.items()}}
+
     def differences(self, other: Lock) -> list[str]:
         """What `other` has otherwise, a line each."""
-        mine, theirs = (_flat(asdict(lock)) for lock in (self, other))
+        mine, theirs = (_flat(lock.data()) for lock in (self, other))
         changed = [key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
         return [f"{key}: {mine.get(key, 'nothing')} is locked, {theirs.get(key, 'nothing')} found" for key in changed]
 
@@ -185,7 +186,7 @@ def _hex(section: Section, key: str, form: re.Pattern[str]) -> str:
 
 def write_lock(path: Path, lock: Lock) -> bool:
     """Write the lock, unless the file says the same already. Returns whether it was written."""
-    data = {key: value for key, value in asdict(lock).items() if value is not None}
+    data = {key: value for key, value in lock.data().items() if value is not None}
     content = HEADER + documents.dump(data)
     if path.is_file() and path.read_bytes() == content.encode():
         return False

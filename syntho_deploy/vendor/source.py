@@ -10,9 +10,8 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from syntho_deploy import documents, process, redact
@@ -40,8 +39,7 @@ class Source(Protocol):
         """Write these files of a folder to `target`."""
 
 
-@dataclass(frozen=True)
-class Directory:
+class Directory(NamedTuple):
     """A folder of charts; its git tree id stands for the commit."""
 
     pin: Pin
@@ -75,8 +73,7 @@ class Directory:
         return tree.scan(self.folder, skip_git=True)
 
 
-@dataclass(frozen=True)
-class Git:
+class Git(NamedTuple):
     """A git repository at a URL or a path. scratch: an empty folder for the objects."""
 
     pin: Pin

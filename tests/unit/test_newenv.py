@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -313,7 +312,7 @@ def test_without_an_answer_the_uid_is_a_placeholder_that_no_cluster_has(site: Pa
     assert f"  uid: {newenv.PLACEHOLDER} # yours: kubectl get namespace kube-system" in draft.text
     assert any("placeholder, with which deploy refuses every cluster" in note for note in draft.notes)
     environment = load_environment(write_files(tmp_path, {"envs/new.yaml": draft.text}), "new")
-    here = replace(environment, target=environment.target._replace(context="here"))
+    here = environment._replace(target=environment.target._replace(context="here"))
     with pytest.raises(PreflightError, match=f"this is another cluster.*{UID}.*{newenv.PLACEHOLDER}"):
         connect(here, lambda line: None)
 

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from syntho_deploy import documents, schemas
 from syntho_deploy.cluster.ignore import rules
 from syntho_deploy.documents import Json
-from syntho_deploy.environment import Environment, Target, load_environment, load_roles
+from syntho_deploy.environment import load_environment, load_roles
 from syntho_deploy.errors import InputError, Mark
 from syntho_deploy.overlays import patch, pointer
 from syntho_deploy.overlays.patch import Layers, Operation, apply, load_manifest_patches, load_values_patch
@@ -43,8 +43,8 @@ def environment(folder: Path, text: str) -> None:
 
 
 def roles(folder: Path, text: str) -> None:
-    nowhere = Environment("x", folder, folder / "x", Target("n"), folder / "p")
-    load_roles(write_files(folder, {"overlays/roles.yaml": text}), ("overlays",), nowhere)
+    root = write_files(folder, {"overlays/roles.yaml": text, "envs/x.yaml": "cluster: {local: x, namespace: n}\n"})
+    load_roles(root, ("overlays",), load_environment(root, "x"))
 
 
 def ignored(folder: Path, text: str) -> None:
