@@ -296,7 +296,7 @@ def lints(bench: Bench) -> Iterator[Row]:
         (bench.root / "envs" / f"{name}.yaml").unlink()
 
 
-def first_deploy(bench: Bench) -> Row:
+def first_deploy(bench: Bench) -> Iterator[Row]:
     """A first deploy, on a cluster that has neither the namespace nor the CRDs, beside kubectl and helm.
 
     Helm 4 cannot apply the ray chart by server-side apply (nulls in the RayCluster), so its side goes without. The namespace
@@ -309,7 +309,7 @@ def first_deploy(bench: Bench) -> Row:
             seconds = side(bench, bench.fresh())
             if number:
                 times.append(seconds)
-    return compared("first deploy", statistics.median(found[0]), statistics.median(found[1]), 0.5)
+    yield compared("first deploy", statistics.median(found[0]), statistics.median(found[1]), 0.5)
 
 
 def ours(bench: Bench, namespace: str) -> float:
@@ -333,7 +333,7 @@ def theirs(bench: Bench, namespace: str) -> float:
     return timed(install)
 
 
-def upgrade(bench: Bench) -> Row:
+def upgrade(bench: Bench) -> Iterator[Row]:
     """Another tag for one image, beside two `helm upgrade --wait` with the same values."""
     bench.renew()
     namespace = bench.fresh()
@@ -359,7 +359,7 @@ def upgrade(bench: Bench) -> Row:
             flags = ["--skip-crds", "--server-side=false", "--wait", "--timeout=5m"]
             bench.run(bench.helm, "upgrade", release, bench.chart(chart), "-n", theirs_too, "-f", bench.values(chart), *flags)
 
-    return compared("upgrade of one image tag", *in_turns(bench, lambda: bench.invoke("deploy", "--env=bench"), helm, retag), 0.7)
+    yield compared("upgrade of one image tag", *in_turns(bench, lambda: bench.invoke("deploy", "--env=bench"), helm, retag), 0.7)
 
 
 def later(bench: Bench) -> Iterator[Row]:
@@ -399,6 +399,11 @@ def together(bench: Bench) -> Iterator[Row]:
     yield absolute(f"peak memory of a first deploy of {TOGETHER}", bench.peak("deploy", f"--env={','.join(names)}"), "MB", 120)
 
 
+PARTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "template": templates, "lint": lints, "overlays": overlays, "first": first_deploy, "upgrade": upgrade, "later": later, "together": together,
+}  # fmt: skip
+
+
 def shown(rows: list[Row]) -> str:
     """The table, for a terminal."""
     cells = [("", "ours", "helm and kubectl", "ratio", "goal", "")]
@@ -410,9 +415,11 @@ def shown(rows: list[Row]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="nox -s bench --")
     parser.add_argument("--runs", type=int, default=5, help="how often each side is measured")
-    with prepared(parser.parse_args().runs) as bench:
+    parser.add_argument("--only", choices=PARTS, action="append", help="a part of the table; may be given several times")
+    options = parser.parse_args()
+    with prepared(options.runs) as bench:
         print(f"{bench.runs} runs of each side in turns; medians; {os.cpu_count()} cores", flush=True)
-        rows = [*templates(bench), *lints(bench), *overlays(bench), first_deploy(bench), upgrade(bench), *later(bench), *together(bench)]
+        rows = [row for name in options.only or PARTS for row in PARTS[name](bench)]
     print(shown(rows))
 
 
