@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from syntho_deploy import explain
-from syntho_deploy.checks import schema
-from syntho_deploy.checks.context import Context, Finding
-from syntho_deploy.checks.rules import SEVERITIES, rules
 from syntho_deploy.compile import Compiled, Project, lint_together
 from syntho_deploy.environment import Allowance, Environment, readable
 from syntho_deploy.errors import DeployError, nearest, shown
 from syntho_deploy.helm import Helm
 from syntho_deploy.overlays import pointer
+
+if TYPE_CHECKING:
+    from syntho_deploy.checks.context import Finding
 
 TOGETHER = 8  # environments in one `helm lint`, which keeps the charts of all of them in memory
 
@@ -75,11 +75,16 @@ def _report(project: Project, helm: Helm, around: _Neighbours | None) -> Report:
     name, root = project.environment.name, project.environment.root
     try:
         project.values()
-        with ThreadPoolExecutor(3) as pool:  # helm's runs side by side; what is waited for meanwhile is read
+        with ThreadPoolExecutor(4) as pool:  # helm's runs side by side; what is waited for meanwhile is read: rules too
+            compiling = pool.submit(project.compile, helm)
             first: list[Future[Any]] = [pool.submit(explain.reaches, project, helm), pool.submit(project.lint, helm)]
+            from syntho_deploy.checks import schema
+            from syntho_deploy.checks.context import Context
+            from syntho_deploy.checks.rules import SEVERITIES, rules
+
             if not project.lint_file(helm).is_file():  # nor are there kept answers about schemas, then
                 first.append(pool.submit(schema.read, project))
-            compiled = project.compile(helm)
+            compiled = compiling.result()
             for future in first:
                 future.result()
     except DeployError as error:
@@ -103,6 +108,8 @@ def _report(project: Project, helm: Helm, around: _Neighbours | None) -> Report:
 
 def _broken(name: str, error: DeployError) -> Report:
     """The report on an environment that cannot be read or compiled: each fault a finding."""
+    from syntho_deploy.checks.rules import rules
+
     faults = error.errors if hasattr(error, "errors") else [error]
     severity = rules()["does-not-compile"].protected
     found = [
@@ -113,6 +120,8 @@ def _broken(name: str, error: DeployError) -> Report:
 
 
 def _unused(allowance: Allowance, environment: Environment, root: Path) -> Judged:
+    from syntho_deploy.checks.rules import rules
+
     rule = rules()["unused-allowance"]
     known = [name for name, one in rules().items() if one.check]
     what = f"nothing has the finding {allowance.rule} in {allowance.object}"
@@ -173,6 +182,8 @@ def _by(origin: explain.Origin | None, source: str) -> str:
 
 def text(reports: list[Report], notes: bool) -> str:
     """Reports as people read them. notes: also what needs no action, and what is allowed."""
+    from syntho_deploy.checks.rules import SEVERITIES
+
     lines = []
     for report in reports:
         counts = [f"{report.count(severity)} {severity}{'s' if report.count(severity) != 1 else ''}" for severity in SEVERITIES]
