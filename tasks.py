@@ -81,6 +81,14 @@ def _named_projects(env: str) -> tuple[list[Project], list[tuple[str, DeployErro
     return projects, faults
 
 
+def _for_cluster() -> None:
+    """Import what work on a cluster needs: done while helm renders."""
+    from syntho_deploy import release  # noqa: F401
+    from syntho_deploy.cluster import kubeconfig
+
+    kubeconfig.prepare()
+
+
 def _finish(faults: list[DeployError]) -> None:
     """End with the faults of several environments, and the worst of their exit codes."""
     if faults:
@@ -527,13 +535,13 @@ def plan(
 ) -> None:  # fmt: skip
     """Show what deploy would change on the cluster, object by object; write nothing. Exit 2: changes, 4: refused, 6: pending."""
     from syntho_deploy import documents, explain, github, process
-    from syntho_deploy import offline as without
-    from syntho_deploy import plan as planning
     from syntho_deploy.errors import InputError
     from syntho_deploy.several import Answer
 
     def write(name: str, answer: Answer, note: str) -> Answer:
         if markdown:
+            from syntho_deploy import plan as planning
+
             page = planning.markdown(name, answer.line, answer.text, note)
             documents.write(Path(markdown), page)
             github.summary(page)
@@ -542,12 +550,16 @@ def plan(
     def one(place: Place) -> Answer:
         name = place.environment.name
         if offline:
+            from syntho_deploy import offline as without
+
             differences = without.differences(place.strict(), place.project, place.helm)
             answer = Answer(without.text(differences), without.as_json(differences), without.counted(differences))
             return write(name, answer, "No cluster was asked: this is what differs from the charts' own defaults.")
         with process.writes_forbidden():
-            client = place.client()
-            found = planning.make(client, place.strict())
+            compiled = place.strict(_for_cluster)
+            from syntho_deploy import plan as planning
+
+            found = planning.make(place.client(), compiled)
             planning.add_origins(found, lambda of, path: explain.sources_of(place.project, place.helm, of, path))
         if out:
             documents.write(Path(out), documents.canonical(planning.as_json(found)) + "\n")
@@ -652,8 +664,6 @@ def deploy(
 
     Exit 5: it did not get healthy, also where it went back; 6: another run holds the environment.
     """
-    from syntho_deploy import release
-    from syntho_deploy.cluster import record
     from syntho_deploy.environment import chosen
     from syntho_deploy.several import Answer
 
@@ -663,8 +673,11 @@ def deploy(
         steps, environment = place.steps, place.environment
         binary = place.helm
         with steps.step("compile") as step:
-            compiled = place.strict()
+            compiled = place.strict(_for_cluster)
             step.result = ", ".join(f"{chart.name} {chart.version}" for chart in compiled.charts.values())
+        from syntho_deploy import release
+        from syntho_deploy.cluster import record
+
         with steps.step("cluster") as step:
             client = place.client(create=True)
             step.result = client.access.what

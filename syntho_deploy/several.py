@@ -84,12 +84,16 @@ class Place(NamedTuple):
         """The compiled charts, however much of the overlays is without effect."""
         return self.project.compile(self.helm)
 
-    def strict(self) -> Compiled:
+    def strict(self, ahead: Callable[[], None] = lambda: None) -> Compiled:
         """The compiled charts. Raises `InputError` for operations of the environment's own overlay that have no effect; those of a
-        shared component may have none."""
+        shared component may have none.
+
+        ahead: done while helm is waited for.
+        """
         self.project.values()  # which both need, and must be made by one
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(2) as pool:
             reached = pool.submit(explain.reaches, self.project, self.helm)
+            pool.submit(ahead)
             compiled = self.compile()
         reached.result()
         errors, _ = explain.dead(self.project, self.helm)
