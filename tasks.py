@@ -81,14 +81,6 @@ def _named_projects(env: str) -> tuple[list[Project], list[tuple[str, DeployErro
     return projects, faults
 
 
-def _for_cluster() -> None:
-    """Import what work on a cluster needs: done while helm renders."""
-    from syntho_deploy import release  # noqa: F401
-    from syntho_deploy.cluster import kubeconfig
-
-    kubeconfig.prepare()
-
-
 def _finish(faults: list[DeployError]) -> None:
     """End with the faults of several environments, and the worst of their exit codes."""
     if faults:
@@ -556,7 +548,7 @@ def plan(
             answer = Answer(without.text(differences), without.as_json(differences), without.counted(differences))
             return write(name, answer, "No cluster was asked: this is what differs from the charts' own defaults.")
         with process.writes_forbidden():
-            compiled = place.strict(_for_cluster)
+            compiled = place.strict(online=True)
             from syntho_deploy import plan as planning
 
             found = planning.make(place.client(), compiled)
@@ -673,7 +665,7 @@ def deploy(
         steps, environment = place.steps, place.environment
         binary = place.helm
         with steps.step("compile") as step:
-            compiled = place.strict(_for_cluster)
+            compiled = place.strict(online=True)
             step.result = ", ".join(f"{chart.name} {chart.version}" for chart in compiled.charts.values())
         from syntho_deploy import release
         from syntho_deploy.cluster import record

@@ -6,6 +6,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,21 +85,29 @@ class Place(NamedTuple):
         """The compiled charts, however much of the overlays is without effect."""
         return self.project.compile(self.helm)
 
-    def strict(self, ahead: Callable[[], None] = lambda: None) -> Compiled:
+    def strict(self, online: bool = False) -> Compiled:
         """The compiled charts. Raises `InputError` for operations of the environment's own overlay that have no effect; those of a
         shared component may have none.
 
-        ahead: done while helm is waited for.
+        online: the cluster is asked next, which is made ready while helm is waited for.
         """
         self.project.values()  # which both need, and must be made by one
         with ThreadPoolExecutor(2) as pool:
             reached = pool.submit(explain.reaches, self.project, self.helm)
-            pool.submit(ahead)
+            if online:
+                pool.submit(self._ahead)
             compiled = self.compile()
         reached.result()
         errors, _ = explain.dead(self.project, self.helm)
         raise_all(errors)
         return compiled
+
+    def _ahead(self) -> None:
+        """Import what work on a cluster needs, and connect to it. What goes wrong here is met again where it is told."""
+        from syntho_deploy import release  # noqa: F401
+
+        with suppress(DeployError):
+            self.client()
 
 
 Work = Callable[[Place], Answer]

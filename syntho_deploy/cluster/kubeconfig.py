@@ -87,11 +87,6 @@ def quantity(text: str) -> Decimal:
     return Decimal(_part("kubernetes.utils.quantity").parse_quantity(text))
 
 
-def prepare() -> None:
-    """Import what a connection needs, before one is wanted."""
-    _part(PARTS[0])
-
-
 def _part(name: str) -> Any:
     with _lock:
         if not _parts:
