@@ -12,6 +12,7 @@ import base64
 import functools
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -276,6 +277,12 @@ def lints(bench: Bench) -> Iterator[Row]:
     def cold() -> None:
         shutil.rmtree(bench.root / ".cache", ignore_errors=True)
 
+    file, hosts = bench.root / "envs" / f"{names[0]}.yaml", iter(range(1000))
+
+    def edited() -> None:
+        """Another host: what is kept of that chart is of no use, what is kept of the other one and of schemas is."""
+        file.write_text(re.sub(r"(\w+\.)*lint-0\.example", f"h{next(hosts)}.lint-0.example", file.read_text()))
+
     def ours() -> None:
         bench.invoke("lint", f"--env={names[0]}")
 
@@ -286,6 +293,7 @@ def lints(bench: Bench) -> Iterator[Row]:
         return timed(lambda: bench.invoke("lint", f"--env={','.join(names)}"))
 
     yield compared("lint, nothing cached", *in_turns(bench, ours, theirs, cold), 3)
+    yield compared("lint after an edit", *in_turns(bench, ours, theirs, edited), 3)
     yield compared("lint, renders cached", *in_turns(bench, ours, theirs), 3)
     cold()
     yield absolute(f"lint of {FIFTY} environments, nothing cached", many(), "s", 15)
