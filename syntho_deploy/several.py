@@ -6,7 +6,6 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +43,7 @@ class Shared:
 
     def __init__(self) -> None:
         self.charts: dict[Path, Vendored] = {}
+        self.connecting: dict[str, Future[Client]] = {}  # by environment: begun ahead of time, and met by who asks for the client next
         self._clients: dict[tuple[Access, type[Client]], Client] = {}
         self._helm: Helm | None = None
         self._lock = threading.Lock()
@@ -79,6 +79,9 @@ class Place(NamedTuple):
 
     def client(self, create: bool = False) -> Client:
         """A client of the environment's cluster, as `preflight.connect`."""
+        begun = self.shared.connecting.pop(self.environment.name, None)
+        if begun and not (create and begun.exception()):  # a cluster that is to be made could not be reached
+            return begun.result()
         return preflight.connect(self.environment, self.steps.say, create, self.shared.client)
 
     def compile(self) -> Compiled:
@@ -95,19 +98,18 @@ class Place(NamedTuple):
         with ThreadPoolExecutor(2) as pool:
             reached = pool.submit(explain.reaches, self.project, self.helm)
             if online:
-                pool.submit(self._ahead)
+                self.shared.connecting[self.environment.name] = pool.submit(self._ahead)
             compiled = self.compile()
         reached.result()
         errors, _ = explain.dead(self.project, self.helm)
         raise_all(errors)
         return compiled
 
-    def _ahead(self) -> None:
-        """Import what work on a cluster needs, and connect to it. What goes wrong here is met again where it is told."""
+    def _ahead(self) -> Client:
+        """Import what work on a cluster needs, and connect to it."""
         from syntho_deploy import release  # noqa: F401
 
-        with suppress(DeployError):
-            self.client()
+        return preflight.connect(self.environment, self.steps.say, client_of=self.shared.client)
 
 
 Work = Callable[[Place], Answer]
