@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,8 +20,10 @@ from syntho_deploy.secrets import store
 from syntho_deploy.secrets.sentinels import label
 
 Item = dict[str, Any]
-UNITS = {"m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
-UNITS |= {f"{letter}i": 1024.0 ** (power + 1) for power, letter in enumerate("KMGTP")}
+UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+UNITS |= {f"{letter}i": 1024.0 ** (power + 1) for power, letter in enumerate("KMGTPE")}
+# https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+QUANTITY = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([KMGTPE]i|[numkMGTPE])|([eE][+-]?[0-9]+))?")
 LOCAL_CLASSES = ("default", "kwok-volume")  # of the clusters on this machine (tools/kwok/objects.yaml), for any access mode
 # KubeRay adds these to the pods of a RayCluster; the values vary by pod and group.
 RAY_LABELS = ("ray.io/cluster", "ray.io/node-type", "ray.io/group", "ray.io/identifier", "ray.io/is-ray-node", "app.kubernetes.io/created-by")
@@ -215,12 +218,8 @@ def at(document: Json, keys: Keys) -> Json:
 
 def amount(value: Json) -> float | None:
     """A Kubernetes quantity as a number; None for what is none."""
-    text = str(value)
-    number, unit = text.rstrip("mkMGTPi"), text[len(text.rstrip("mkMGTPi")) :]
-    try:
-        return float(number) * UNITS[unit]
-    except (KeyError, ValueError):
-        return None
+    match = QUANTITY.fullmatch(str(value))
+    return float(match[1] + (match[3] or "")) * UNITS[match[2] or ""] if match else None
 
 
 def issued(ingress: Item) -> bool:

@@ -11,6 +11,8 @@ from typing import Any, cast
 import pytest
 
 from syntho_deploy import tools
+from syntho_deploy.checks.context import amount
+from syntho_deploy.cluster import kubeconfig
 from syntho_deploy.cluster.client import ApiError
 from syntho_deploy.doctor import cluster, examine, ingress, machine, namespace, nodes, permissions, ray, storage, workloads
 from syntho_deploy.doctor.permissions import Need
@@ -217,6 +219,18 @@ def test_a_limit_range_gives_what_containers_do_not_say() -> None:
     assert workloads.effective(spec, "limits") == {"cpu": 2.0, "memory": 3 * 2.0**30}
 
 
+@pytest.mark.parametrize(
+    "text", ["16384256Ki", "2Gi", "1.5Gi", "1Ei", "1E", "250m", "100n", "5u", "1e3", "1E3", "12e-1", ".5", "5.", "+1", "0", "20k", "7P"]
+)
+def test_an_amount_is_what_kubernetes_reads(text: str) -> None:
+    assert amount(text) == pytest.approx(float(kubeconfig.quantity(text)))
+
+
+@pytest.mark.parametrize("text", ["", "Gi", "1 Gi", "1gi", "1KI", "1_000", "nan", "inf", "1Gi2", "e3", None, True])
+def test_what_is_no_quantity_is_no_amount(text: Any) -> None:
+    assert amount(text) is None
+
+
 def test_amounts_are_shown_as_people_write_them() -> None:
     shown = [workloads.shown(*one) for one in (("cpu", 0.25), ("cpu", 4.13), ("memory", 2e9), ("requests.memory", 1.5 * 2**30), ("pods", 12))]
     assert shown == ["250m", "4.13", "2G", "1.5Gi", "12"]
@@ -268,6 +282,7 @@ def why(pod: Asked, *items: Object, largest: dict[str, str] | None = None) -> li
 def test_a_pod_fits_a_node_with_its_labels_its_taints_and_its_size() -> None:
     gpu = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
     assert why(asked(), a_node()) == []
+    assert why(asked(), a_node(cpu="3920m", memory="16384256Ki", **{"ephemeral-storage": "47093746742"})) == []  # as kubelets write it
     assert why(asked(nodeSelector={"disk": "ssd"}), a_node()) == [("error", "Deployment/core fits no node: no label disk=ssd (1 of 1 nodes)")]
     assert why(asked(nodeSelector={"disk": "ssd"}), a_node(labels={"disk": "ssd"})) == []
     assert why(asked(), a_node(taints=[gpu])) == [
