@@ -12,8 +12,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from syntho_deploy import documents
 from syntho_deploy.cluster.client import ApiError, Client, Object
-from syntho_deploy.documents import clone
 
 HELM = "helm"
 NO_ANSWERS = (401, 429, 502, 503, 504)  # they say nothing of the object; a field that the schema lacks is a 500
@@ -55,8 +55,10 @@ def owned(item: Object, release: str, namespace: str) -> Object:
 def predict(client: Client, item: Object, live: Object | None, force: bool = False) -> Predicted:
     """The outcome of helm's write of `item` (from `owned`) onto `live`; force: with --force-conflicts.
 
-    Writes nothing. Raises only when the server cannot be asked.
+    Writes nothing. Raises only when the server cannot be asked, which it is not of what `stands`.
     """
+    if stands(item, live):
+        return Predicted(live)
     try:
         if live is None or _applied_by_helm(live):
             return Predicted(client.apply(item, HELM, force, dry_run=True))
@@ -68,6 +70,46 @@ def predict(client: Client, item: Object, live: Object | None, force: bool = Fal
         return Predicted(client.request("PUT", path, target, {"dryRun": "All", "fieldManager": HELM, "fieldValidation": "Strict"}))
     except ApiError as error:
         return _refusal(error, live)
+
+
+def stands(item: Object, live: Object | None) -> bool:
+    """Would helm's write of `item` (from `owned`) leave `live` as it is? Then the API server need not be asked.
+
+    Yes where helm applied exactly the fields that `item` has, and each of their values stands in `live` word for word. No wherever that
+    cannot be told from here, as where the server writes a quantity in another way. An admission webhook that would change or deny
+    what it let through before is met by the write.
+    """
+    if live is None or live["metadata"].get("deletionTimestamp"):
+        return False
+    applied = [entry for entry in _managers(live) if (entry.get("manager"), entry.get("operation")) == (HELM, "Apply")]
+    if [entry.get("apiVersion") for entry in applied] != [item["apiVersion"]]:
+        return False
+    metadata = {name: value for name, value in item["metadata"].items() if name not in ("name", "namespace")}
+    rest = {name: value for name, value in item.items() if name not in ("apiVersion", "kind")}
+    return _stands({**rest, "metadata": metadata}, live, applied[0].get("fieldsV1") or {})
+
+
+def _stands(new: Any, live: Any, fields: Object) -> bool:
+    """`fields` (fieldsV1) is what an applied `new` owns: of a map or a list without names of its own, the whole."""
+    keys = [key for key in fields if key != "."]
+    if not keys:
+        return documents.canonical(new) == documents.canonical(live)
+    if isinstance(new, dict) and isinstance(live, dict):
+        names = [key[2:] for key in keys if key.startswith("f:")]
+        return sorted(names) == sorted(new) and all(name in live and _stands(new[name], live[name], fields[f"f:{name}"]) for name in names)
+    if not (isinstance(new, list) and isinstance(live, list) and len(new) == len(keys)):
+        return False
+    if all(key.startswith("v:") for key in keys):
+        mine = sorted(documents.canonical(json.loads(key[2:])) for key in keys)
+        return mine == sorted(map(documents.canonical, new)) and all(value in live for value in new)
+    places = []
+    for value in new:
+        key = next((key for key in keys if key.startswith("k:") and _item([value], json.loads(key[2:])) is not None), "")
+        found = _item(live, json.loads(key[2:])) if key else None
+        if found is None or not _stands(value, found, fields[key]):
+            return False
+        places.append(live.index(found))
+    return places == sorted(places)
 
 
 def _refusal(error: ApiError, live: Object | None) -> Predicted:
@@ -99,7 +141,7 @@ def _managers(live: Object) -> list[Object]:
 
 def build(live: Object, item: Object) -> Object:
     """What Helm 4 makes of an object that Helm 3 or a person made: live, less what helm owns and `item` lacks, plus `item`."""
-    target = clone(live)
+    target = documents.clone(live)
     managers = _managers(live)
     mine = [entry["fieldsV1"] for entry in managers if entry.get("manager") == HELM and "fieldsV1" in entry]
     others = [entry["fieldsV1"] for entry in managers if entry.get("manager") != HELM and "fieldsV1" in entry]
@@ -163,14 +205,14 @@ def _merge(live: Any, new: Any, fields: list[Object]) -> Any:
                 keys = {name: value.get(name, DEFAULTS.get(name)) for name in names}
                 found = _item(live, keys)
                 if found is None:
-                    live.append(clone(value))
+                    live.append(documents.clone(value))
                 else:
                     inside = [entry[key] for entry in fields for key in entry if key.startswith("k:") and json.loads(key[2:]) == keys]
                     _merge(found, value, inside)
             return live
         if any(key.startswith("v:") for entry in fields for key in entry):
             return [*live, *(value for value in new if value not in live)]
-    return clone(new)
+    return documents.clone(new)
 
 
 def _foreign(live: Object, item: Object) -> list[Conflict]:
