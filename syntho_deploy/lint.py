@@ -85,6 +85,7 @@ def _report(project: Project, helm: Helm, around: _Neighbours | None) -> Report:
             if not project.lint_file(helm).is_file():  # nor are there kept answers about schemas, then
                 first.append(pool.submit(schema.read, project))
             compiled = compiling.result()
+            schema.used(compiled)
             for future in first:
                 future.result()
     except DeployError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from syntho_deploy.checks.context import Context, Finding, Item, amount, at, of_object
-from syntho_deploy.checks.schema import served
+from syntho_deploy.checks.schema import used
 from syntho_deploy.documents import Keys, load, walk
 
 HEAD_MEMORY = 2e9
@@ -85,7 +85,7 @@ def unbounded_autoscaling(context: Context) -> Iterator[Finding]:
 def operator_newer_than_crds(context: Context) -> Iterator[Finding]:
     """An operator that asks for a version of the API that the CRDs of the chart do not serve: it does not start. Those of 98ec265 and
     before serve v1alpha1 only, and `latest` is an operator of today."""
-    crds = served(context.compiled)
+    crds = used(context.compiled)
     groups = {api.partition("/")[0] for api in crds}
     for name, needs in context.roles.needs.items():
         role = context.role(name)

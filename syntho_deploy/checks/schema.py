@@ -7,7 +7,8 @@ them anew for each object and tells one fault, so only its files are used, with 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ from syntho_deploy.checks.context import Context, Finding, Item, of_object
 from syntho_deploy.compile import Compiled, CompiledChart, Project, is_custom
 from syntho_deploy.documents import Json, Keys
 from syntho_deploy.environment import VERSION, Environment
-from syntho_deploy.helm import api_versions, crds
+from syntho_deploy.helm import api_versions
 from syntho_deploy.overlays import pointer
 
 PACKAGE = "kubernetes_validate"
@@ -76,7 +77,7 @@ def removed_api(context: Context) -> Iterator[Finding]:
 def unserved_version(context: Context) -> Iterator[Finding]:
     """A custom resource in a version that its CRD does not serve: the CRDs of a chart and its templates are of different releases. Helm
     never updates CRDs; deploy does."""
-    apis = served(context.compiled)
+    apis = used(context.compiled)
     for item in context.objects.values():
         group = item["apiVersion"].partition("/")[0]
         others = sorted(api for api, kinds in apis.items() if api.partition("/")[0] == group and item["kind"] in kinds)
@@ -108,7 +109,7 @@ def _faults(compiled: Compiled, chart: CompiledChart) -> dict[str, list[Fault]]:
     """The faults of a chart's manifests by file; kept in `.cache/schemas` by the digest of manifests and schemas, since without it
     a third of lint's time goes into reading schemas."""
     minor = _nearest(_minor(compiled.environment.target.kubernetes))
-    schemas = sorted(str(file) for kinds in served(compiled).values() for file in kinds.values())  # by the digest of each
+    schemas = sorted(str(file) for kinds in used(compiled).values() for file in kinds.values())  # by the digest of each
     cached = compiled.environment.root / ".cache" / "schemas" / documents.sha256(minor, chart.digest, _package(), *schemas)[:32]
     if not cached.is_file():
         found = {name: _of_manifest(compiled, minor, item, chart.texts[name]) for name, item in chart.manifests.items()}
@@ -119,7 +120,7 @@ def _faults(compiled: Compiled, chart: CompiledChart) -> dict[str, list[Fault]]:
 
 def _of_manifest(compiled: Compiled, minor: str, item: Item, text: str) -> list[Fault]:
     if is_custom(item):
-        schema = served(compiled).get(item["apiVersion"], {}).get(item["kind"])
+        schema = used(compiled).get(item["apiVersion"], {}).get(item["kind"])
         name, validator = str(schema), _validator_of_crd(schema) if schema else None
     else:
         name, validator = minor, _validator(minor, item["apiVersion"], item["kind"])
@@ -131,12 +132,9 @@ def _of_manifest(compiled: Compiled, minor: str, item: Item, text: str) -> list[
 
 
 def read(project: Project) -> None:
-    """Read the schemas of the environment's Kubernetes and of the charts' CRDs, to have them when objects come."""
+    """Read the schemas of the environment's Kubernetes, to have them when objects come."""
     import jsonschema  # noqa: F401
 
-    for folder in project.vendored.charts.values():
-        for file in crds(folder):
-            _kinds_of(file, project.environment)
     _definitions(_nearest(_minor(project.environment.target.kubernetes)))
 
 
@@ -229,13 +227,30 @@ def _validator_of_crd(schema: Path) -> Any:
 def served(compiled: Compiled) -> dict[str, dict[str, Path]]:
     """What the vendored CRDs serve: `group/version` to kinds, each with the file that holds its JSON Schema.
 
-    A CRD of 0.8 MB takes a quarter of a second to parse, so what is needed of one is kept in `.cache/crds` by the file's digest.
+    A CRD of 0.8 MB takes a while to parse, so what is needed of one is kept in `.cache/crds` by the file's digest.
     """
+    return _of_files(compiled, [file for chart in compiled.charts.values() for file in chart.crds])
+
+
+def used(compiled: Compiled) -> dict[str, dict[str, Path]]:
+    """What `served` says of the CRDs of the kinds that there are objects of: those of other kinds are not parsed. Of all of them where
+    no object is of such a kind."""
+    kinds = frozenset(item["kind"] for item in compiled.objects if is_custom(item))
+    files = [file for chart in compiled.charts.values() for file in chart.crds if _names_one(file, file.stat().st_mtime_ns, kinds)]
+    return _of_files(compiled, files) if files else served(compiled)
+
+
+@lru_cache(maxsize=256)
+def _names_one(file: Path, changed: int, kinds: frozenset[str]) -> bool:
+    """Is one of these kinds named in a file, as CRDs name what they define?"""
+    return any(kind in kinds for kind in re.findall(r"""\bkind["']?\s*:\s*["']?(\w+)""", file.read_text(encoding="utf-8")))
+
+
+def _of_files(compiled: Compiled, files: Iterable[Path]) -> dict[str, dict[str, Path]]:
     found: dict[str, dict[str, Path]] = {}
-    for chart in compiled.charts.values():
-        for file in chart.crds:
-            for api, kinds in _kinds_of(file, compiled.environment).items():
-                found.setdefault(api, {}).update(kinds)
+    for file in files:
+        for api, kinds in _kinds_of(file, compiled.environment).items():
+            found.setdefault(api, {}).update(kinds)
     return found
 
 
