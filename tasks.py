@@ -554,7 +554,9 @@ def plan(
             found = planning.make(place.client(), compiled)
             planning.add_origins(found, lambda of, path: explain.sources_of(place.project, place.helm, of, path))
         if out:
-            documents.write(Path(out), documents.canonical(planning.as_json(found)) + "\n")
+            from syntho_deploy import planfile
+
+            planfile.write(Path(out), found, place.helm.version)
         refused = "deploy would refuse this; see the lines marked x" if found.blocked else ""
         code = 4 if refused else 2 if found and not exit_zero else 0
         return write(name, Answer(planning.text(found), planning.as_json(found), planning.counted(found), code, refused), refused)
@@ -659,7 +661,7 @@ def deploy(
     from syntho_deploy.environment import chosen
     from syntho_deploy.several import Answer
 
-    seconds, alone = duration(timeout), len(chosen(ROOT, env)) == 1
+    seconds, alone, reviewed = duration(timeout), len(chosen(ROOT, env)) == 1, None
 
     def one(place: Place) -> Answer:
         steps, environment = place.steps, place.environment
@@ -679,13 +681,16 @@ def deploy(
             return record.restored(place.project, found[-1]) if found and not stay else None
 
         accept = partial(acknowledge, environment.name, no_backup, alone)
-        way = release.Way(binary, seconds, Path(plan) if plan else None, force_conflicts, reason, accept)
+        way = release.Way(binary, seconds, reviewed, force_conflicts, reason, accept)
         outcome = release.deploy(client, compiled, steps, way, last_good)
         done = f"{'deployed and verified' if outcome else 'nothing to do, everything runs as compiled'} ({steps.seconds:.1f} s)"
         return Answer(f"{environment.name}: {done}", line=done)
 
     if plan:
         _single(env, "--plan")
+        from syntho_deploy import planfile
+
+        reviewed = planfile.read(Path(plan))
     _each(env, False, one, yes, "deploy to")
 
 

@@ -457,10 +457,12 @@ class Project:
 
     def _provenance(self, chart: str, digest: str) -> dict[str, Json]:
         lock = self.vendored.lock
+        files = [file for layer in self.layers for file in (layer.values(chart), layer.manifests(chart), *layer.objects(chart)) if file]
         return {
             "environment": self.environment.name,
             "chart": {"source": lock.source, "commit": lock.commit, "path": lock.charts[chart].path, "tree": lock.charts[chart].tree},
             "layers": [layer.name for layer in self.layers],
+            "overlays": documents.sha256(*(part for file in files for part in (file.name, file.read_bytes()))),
             "digest": digest,
         }
 

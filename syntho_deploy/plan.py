@@ -7,7 +7,7 @@ manager owns is not a change, and what would be refused is known before.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from syntho_deploy.cluster.releases import Stored, stored
 from syntho_deploy.cluster.watch import snapshot
 from syntho_deploy.compile import KEEP, Compiled, CompiledChart
 from syntho_deploy.diff import Change
-from syntho_deploy.errors import InputError, LockedError, PreflightError
+from syntho_deploy.errors import LockedError
 from syntho_deploy.redact import redact
 from syntho_deploy.secrets import store
 from syntho_deploy.secrets.sentinels import label
@@ -71,8 +71,8 @@ class ObjectPlan:
 
 @dataclass
 class Plan:
-    """A deploy's effect. inputs: digests of all that it depends on; live: digest of each live object it looked at; before_upgrade:
-    the commands that run first, because of `databases`."""
+    """A deploy's effect. inputs: digests of the files that it depends on; live: of what it depends on in the cluster, which is
+    objects, Secrets, CRDs and releases; before_upgrade: the commands that run first, because of `databases`."""
 
     environment: str
     cluster: str
@@ -112,7 +112,8 @@ def make(client: Client, compiled: Compiled) -> Plan:
     namespace, environment = compiled.environment.target.namespace, compiled.environment
     with ThreadPoolExecutor(AT_ONCE) as pool:
         known = pool.submit(store.learn, client, compiled)
-        reviewed = pool.submit(_crds, client, compiled)
+        installed = pool.submit(crds.look, client, _crd_files(compiled), environment.manage_crds)
+        reviewed = pool.submit(lambda: crds.review(client, crds.due_of(client, installed.result(), environment.manage_crds), compiled.objects))
         identified = pool.submit(_cluster_id, client)
         scaled = pool.submit(Ignored.read, client, environment.root, namespace)
         releases = stored(client, namespace, [chart.release.name for chart in compiled.charts.values()])
@@ -130,18 +131,16 @@ def make(client: Client, compiled: Compiled) -> Plan:
     for name, chart in compiled.charts.items():
         objects += _leaving(name, chart, old.get(chart.release.name, []), live)
     objects = [_of_database(item, compiled, live) if item.label in compiled.roles.databases else item for item in objects]
-    due = {chart.release.name: chart.version for name, chart in compiled.charts.items() if _is_due(releases.get(chart.release.name), name, objects)}
-    present = {label(item): ignored.without(found, item) for item in compiled.objects if (found := _live_of(item, live))}
+    due = {chart.release.name: chart.version for name, chart in compiled.charts.items() if _is_due(releases, chart, name, objects)}
+    looked_at = {label(item): item for item in [*(item for items in old.values() for item in items), *compiled.objects]}
     return Plan(
         environment.name, identified.result(), _inputs(compiled), objects, missing, store.due(compiled, secrets), due,
-        {key: documents.sha256(documents.canonical(diff.stable(item))) for key, item in sorted(present.items())},
-        foreign, environment.before_upgrade,
+        _digests(looked_at.values(), live, ignored, releases, secrets, installed.result()), foreign, environment.before_upgrade,
     )  # fmt: skip
 
 
-def _crds(client: Client, compiled: Compiled) -> list[CrdChange]:
-    files = [file for chart in compiled.charts.values() for file in chart.crds]
-    return crds.review(client, crds.due(client, files, compiled.environment.manage_crds), compiled.objects)
+def _crd_files(compiled: Compiled) -> list[Path]:
+    return [file for chart in compiled.charts.values() for file in chart.crds]
 
 
 def _refuse_pending(releases: Iterable[Stored], environment: str) -> None:
@@ -163,10 +162,13 @@ def add_origins(plan: Plan, sources: Callable[[str, str], list[tuple[Any, str]]]
             item.origins[change.path] = ", ".join(dict.fromkeys(found)) or "the chart's template"
 
 
-def _is_due(found: Stored | None, chart: str, objects: Iterable[ObjectPlan]) -> bool:
-    """Has a release to be written? Not when only its version differs, or only pods are stale: the objects would stay the same."""
-    mine = [item for item in objects if item.chart == chart and item.action != UNCHANGED]
-    return found is None or found.status != "deployed" or any(item.action != UPDATE or item.changes for item in mine)
+def _is_due(releases: Mapping[str, Stored], chart: CompiledChart, name: str, objects: Iterable[ObjectPlan]) -> bool:
+    """Has a release to be written? Also where only its version differs, as with a pin that changes nothing else: `helm list` tells
+    what was deployed. Not where only pods are stale."""
+    found, mine = releases.get(chart.release.name), [item for item in objects if item.chart == name and item.action != UNCHANGED]
+    if found is None or found.status != "deployed" or (found.chart, found.version) != (chart.name, chart.version):
+        return True
+    return any(item.action != UPDATE or item.changes for item in mine)
 
 
 def _of_object(
@@ -304,12 +306,38 @@ def _cluster_id(client: Client) -> str:
 
 def _inputs(compiled: Compiled) -> dict[str, str]:
     """The digests of what a plan depends on; a plan file is good only while they are the same."""
-    found = {f"chart {name}": f"{chart.version} {chart.digest}" for name, chart in compiled.charts.items()}
-    found["environment"] = documents.sha256(compiled.environment.file.read_bytes())
+    found = {"environment": documents.sha256(compiled.environment.file.read_bytes()), "roles": documents.sha256(compiled.roles.file.read_bytes())}
+    for name, chart in compiled.charts.items():
+        found[f"pin of {name}"] = documents.sha256(documents.canonical(chart.provenance["chart"]))
+        found[f"overlays of {name}"] = str(chart.provenance.get("overlays", ""))  # a record of an earlier version has none
+        found[f"chart {name}"] = f"{chart.version} {chart.digest}"
     return found
 
 
-# -- as text and as a file -------------------------------------------------------------------------------------------------
+def _digests(
+    objects: Iterable[Object], live: Live, ignored: Ignored, releases: Mapping[str, Stored], secrets: Mapping[str, Object | None],
+    installed: Mapping[str, crds.Installed],
+) -> dict[str, str]:  # fmt: skip
+    """A digest of each thing on the cluster that a plan depends on; none of what is not there. Restarted pods change none.
+
+    Of a Secret, its type and the names of its keys; of a CRD, its identity and the API server's count of its changes.
+    """
+    found: dict[str, Any] = {}
+    for item in objects:
+        if present := _live_of(item, live):
+            found[label(item)] = [present["metadata"]["uid"], diff.stable(ignored.without(present, item))]
+    for name, secret in secrets.items():
+        if secret:
+            found[f"Secret/{name}"] = [secret["metadata"]["uid"], secret.get("type"), sorted(secret.get("data") or {})]
+    for name, crd in installed.items():
+        if crd.live:
+            found[f"CustomResourceDefinition/{name}"] = [crd.live["uid"], crd.live["generation"]]
+    for name, release in releases.items():
+        found[f"release {name}"] = [release.revision, release.status, release.version]
+    return {name: documents.sha256(documents.canonical(one)) for name, one in sorted(found.items())}
+
+
+# -- as text and as JSON --------------------------------------------------------------------------------------------------
 
 
 def text(plan: Plan) -> str:
@@ -381,26 +409,3 @@ def as_json(plan: Plan) -> dict[str, Any]:
     kept = {key: getattr(plan, key) for key in ("environment", "cluster", "inputs", "live", "secrets", "releases")}
     before = [[redact(word) for word in words] for words in plan.before_upgrade] if plan.databases else []
     return {**kept, "crds": [asdict(one) for one in plan.crds], "objects": objects, "before_upgrade": before}
-
-
-def refuse_moved(plan: Plan, file: Path) -> None:
-    """Raise `PreflightError` naming what moved since the plan in `file` was made, `InputError` when that is no plan file."""
-    recorded = documents.load(file).data
-    if not isinstance(recorded, dict) or not {"environment", "cluster", "inputs", "live", "objects"} <= set(recorded):
-        raise InputError("this is no plan file", file, "make one: invoke plan --env=… --out=FILE")
-    now = as_json(plan)
-    moved = [f"the {key}" for key in ("environment", "cluster") if recorded[key] != now[key]]
-    for kind, what in (("inputs", "the {}"), ("live", "the live {}")):
-        keys = sorted({*recorded[kind], *now[kind]})
-        moved += [what.format(key) for key in keys if recorded[kind].get(key) != now[kind].get(key)]
-    if not moved and _effects(recorded) != _effects(now):
-        moved.append("what the API server answers")
-    if moved:
-        raise PreflightError(f"since this plan was made, these moved: {', '.join(moved)}", file, "plan again, and review it")
-
-
-def _effects(plan: dict[str, Any]) -> str:
-    """What a plan as JSON does to objects; not how far it could be checked, which a namespace made meanwhile changes."""
-    return documents.canonical(
-        [[item["object"], item["action"], [{**change, "origin": ""} for change in item["changes"]]] for item in plan["objects"]]
-    )

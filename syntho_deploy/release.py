@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from syntho_deploy import plan as planning
-from syntho_deploy import process, verify
+from syntho_deploy import planfile, process, verify
 from syntho_deploy.cluster import crds, readiness, record
 from syntho_deploy.cluster.client import MANAGER, ApiError, Client
 from syntho_deploy.cluster.ignore import Ignored
@@ -22,6 +22,7 @@ from syntho_deploy.compile import KEEP, Compiled, CompiledChart, is_custom
 from syntho_deploy.errors import DeployError, LockedError, NotHealthyError, PreflightError
 from syntho_deploy.helm import Helm
 from syntho_deploy.plan import Plan
+from syntho_deploy.planfile import PlanFile
 from syntho_deploy.secrets import manage, store
 from syntho_deploy.secrets.sentinels import label
 from syntho_deploy.steps import Step, Steps
@@ -56,7 +57,7 @@ class Way:
 
     helm: Helm
     timeout: float
-    plan_file: Path | None = None
+    plan_file: PlanFile | None = None
     force_conflicts: bool = False
     reason: str = "deploy"
     accept: Callable[[str], None] = _refuse
@@ -159,7 +160,7 @@ def _planned(client: Client, compiled: Compiled, steps: Steps, way: Way) -> Plan
     with steps.step("plan") as step:
         found = planning.make(client, compiled)
         if way.plan_file:
-            planning.refuse_moved(found, way.plan_file)
+            planfile.refuse_moved(way.plan_file, found, way.helm.version)
         _refuse_blocked(found, way.force_conflicts)
         step.result = f"{len(found.changed)} of {len(found.objects)} objects change" if found.changed else "every object is as compiled"
     return found

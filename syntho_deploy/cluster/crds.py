@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -70,14 +70,42 @@ def _head(file: Path) -> tuple[dict[str, Any], int, int]:
     raise InputError("a CRD needs metadata.name", file)
 
 
+class Installed(NamedTuple):
+    """A CRD of a chart, and the metadata of the cluster's, if it has one: empty where the account may not look."""
+
+    file: Path
+    live: dict[str, Any] | None
+
+    @property
+    def current(self) -> bool:
+        """Is the file what the cluster has?"""
+        return ((self.live or {}).get("annotations") or {}).get(DIGEST) == sha256(self.file.read_bytes())
+
+
+def look(client: Client, files: list[Path], manage: bool) -> dict[str, Installed]:
+    """What the cluster has of these CRDs, by name. manage: when false, an account that may not look is no fault."""
+    with ThreadPoolExecutor(max(1, len(files))) as pool:
+        names = list(pool.map(name_of, files))
+        live = pool.map(lambda name: _metadata(client, name, manage), names)
+        return {name: Installed(file, found) for name, file, found in zip(names, files, live, strict=True)}
+
+
 def due(client: Client, files: list[Path], manage: bool) -> dict[str, Path]:
+    """As `due_of`, of what `look` finds."""
+    return due_of(client, look(client, files, manage), manage)
+
+
+def due_of(client: Client, installed: dict[str, Installed], manage: bool) -> dict[str, Path]:
     """Those CRDs that are missing or differ, by name; none is written yet.
 
     manage: when false, they are only checked to be there. Raises `PreflightError`: missing and not managed; the account may not
     write CRDs.
     """
-    with ThreadPoolExecutor(max(1, len(files))) as pool:
-        found = {name: file for name, file in pool.map(lambda file: _due(client, file, manage), files) if name}
+    for name, one in installed.items():
+        if one.live is None and not manage:
+            what = f"the CRD {name} is not installed, and manage.crds is false"
+            raise PreflightError(what, todo=f"have it installed: kubectl apply --server-side -f {one.file}")
+    found = {name: one.file for name, one in installed.items() if manage and not one.current}
     if found:
         for verb in ("create", "patch"):
             _allowed(client, verb)
@@ -87,8 +115,8 @@ def due(client: Client, files: list[Path], manage: bool) -> dict[str, Path]:
 def apply(client: Client, files: dict[str, Path]) -> None:
     """Write these CRDs side by side, and return when all are served. What another environment of this run has written is left."""
     with client.once, ThreadPoolExecutor(max(1, len(files))) as pool:
-        there = pool.map(lambda name: _is_applied(client, name, files[name]), files)
-        left = [name for name, applied in zip(files, there, strict=True) if not applied]
+        there = look(client, list(files.values()), True)
+        left = [name for name in files if not there[name].current]
         list(pool.map(lambda name: _apply(client, name, files[name]), left))
         list(pool.map(lambda name: _established(client, name), files))
 
@@ -99,22 +127,6 @@ def _allowed(client: Client, verb: str) -> None:
     if not client.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)["status"]["allowed"]:
         what = f"the account lacks the permission to {verb} customresourcedefinitions.apiextensions.k8s.io, which is forbidden to it"
         raise PreflightError(what, todo="have the CRDs installed and set manage.crds to false, or use an account with this permission")
-
-
-def _due(client: Client, file: Path, manage: bool) -> tuple[str, Path]:
-    name = name_of(file)
-    live = _metadata(client, name, manage)
-    if live is None and not manage:
-        raise PreflightError(
-            f"the CRD {name} is not installed, and manage.crds is false", todo=f"have it installed: kubectl apply --server-side -f {file}"
-        )
-    if not manage or (live or {}).get("annotations", {}).get(DIGEST) == sha256(file.read_bytes()):
-        return "", file
-    return name, file
-
-
-def _is_applied(client: Client, name: str, file: Path) -> bool:
-    return ((_metadata(client, name, True) or {}).get("annotations") or {}).get(DIGEST) == sha256(file.read_bytes())
 
 
 def review(client: Client, files: dict[str, Path], written: Iterable[Object]) -> list[CrdChange]:
@@ -188,9 +200,9 @@ def _apply(client: Client, name: str, file: Path) -> None:
     client.request("PATCH", f"{GROUP}/{name}", marked(file), query, "application/apply-patch+yaml", PARTIAL)
 
 
-def _metadata(client: Client, name: str, manage: bool) -> dict[str, dict[str, str]] | None:
+def _metadata(client: Client, name: str, manage: bool) -> dict[str, Any] | None:
     try:
-        metadata: dict[str, dict[str, str]] = client.request("GET", f"{GROUP}/{name}", accept=PARTIAL)["metadata"]
+        metadata: dict[str, Any] = client.request("GET", f"{GROUP}/{name}", accept=PARTIAL)["metadata"]
     except ApiError as error:
         if error.status == 404:
             return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -142,46 +141,6 @@ def test_a_plan_names_the_pods_that_restart(site: Site) -> None:
     assert len(core["pods"]) == 1
     assert core["pods"][0].startswith("core-")
     assert [item["object"] for item in found["objects"] if item["action"] != "unchanged"] == ["Deployment/core", "Deployment/core-worker"]
-
-
-def test_a_plan_file_is_deployed_as_long_as_nothing_moved(site: Site) -> None:
-    site.invoke("plan", "--out=plan.json", code=2)
-    assert "deployed and verified" in site.invoke("deploy", "--plan=plan.json").stdout
-    site.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/core/image/tag", "value": "2.0.0"}])
-    site.invoke("plan", "--out=plan.json", code=2)
-    client = site.client()
-    path = client.path("v1", "Service", site.namespace, "core-service")
-    client.request("PATCH", path, {"metadata": {"labels": {"moved": "yes"}}}, {"fieldManager": "person"}, "application/merge-patch+json")
-    assert "the live Service/core-service" in site.invoke("deploy", "--plan=plan.json", code=4).stderr
-    site.invoke("plan", "--out=plan.json", code=2)
-    site.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/core/image/tag", "value": "2.0.1"}])
-    ran = site.invoke("deploy", "--plan=plan.json", code=4)
-    assert "the chart syntho-ui" in ran.stderr
-    assert site.helm("history", "syntho-ui", "-o", "json").count("revision") == 1
-
-
-def test_a_plan_file_holds_no_secret(site: Site) -> None:
-    environment = site.read()
-    environment["secrets"]["license"] = {"env": "CANARY"}
-    site.write(environment)
-    site.variables["CANARY"] = "canary-license-1"
-    site.install_by_hand()
-    site.invoke("plan", "--out=plan.json", code=2)
-    text = (site.root / "plan.json").read_text()
-    assert "canary-license-1" not in text
-    for public in ("syntho-local-password", "ZzXj2az_", "postgres:postgres", "put-your-own-license"):
-        assert public not in text
-    assert json.loads(text)["objects"]
-
-
-def test_restarted_pods_do_not_move_a_plan(site: Site) -> None:
-    site.deploy()
-    site.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/core/image/tag", "value": "2.0.0"}])
-    site.invoke("plan", "--out=plan.json", code=2)
-    client = site.client()
-    for pod in client.objects("v1", "Pod", site.namespace, "app=frontend"):
-        client.delete("v1", "Pod", site.namespace, pod["metadata"]["name"])
-    assert "deployed and verified" in site.invoke("deploy", "--plan=plan.json").stdout
 
 
 def test_an_immutable_selector_is_replaced_without_two_pods_at_once(site: Site) -> None:

@@ -40,6 +40,7 @@ secrets.manage
 overlays.liveness
 diff steps verify affected
 status plan
+planfile
 release
 """
 
