@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,10 +21,14 @@ from syntho_deploy.redact import redact, register
 
 TIMEOUTS = (5.0, 30.0)  # seconds: to connect, and between two bytes of an answer
 PAGES = 200  # of tags, of which registries give 100 to 1000 at once
-MANIFEST_LIMIT = 4 << 20  # bytes; registries need not take more (OCI Distribution Specification)
+LIMIT = 4 << 20  # bytes of an answer; a registry need not take a larger manifest (OCI Distribution Specification)
+PATIENCE = 4  # times the second of the time-outs, for the whole of an answer
+BUSY = (429, 502, 503, 504)
+INSIDE = 16  # manifests of an index that are looked into, where it does not say their platforms
 DOCKER_HUB = "docker.io"
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_CHALLENGE = re.compile(r'([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))|([A-Za-z][\w-]*)')
 _NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _ACCEPT = ", ".join([*_INDEXES, "application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"])
@@ -92,8 +97,8 @@ def is_local(registry: str) -> bool:
 
 
 class RegistryError(PreflightError):
-    """A registry does not give what it was asked for. kind: `login` (it wants one, or another), `tls`, `proxy`, `unreachable`, or `answer`
-    (what it says is not as it should be)."""
+    """A registry does not give what it was asked for. kind: `login` (it wants one, or another), `tls`, `proxy`, `unreachable`, `busy` (it
+    asks to come again), or `answer` (what it says is not as it should be)."""
 
     def __init__(self, kind: str, what: str, todo: str = "") -> None:
         self.kind = kind
@@ -136,25 +141,40 @@ class Registries:
         found = self._manifest(image)
         if not found:
             return None
-        digest, manifest = found
-        if "manifests" in manifest:
-            platforms = [_platform(item["platform"]) for item in manifest["manifests"] if "platform" in item]
-        else:
-            answer = self._get(image, f"/v2/{image.repository}/blobs/{manifest.get('config', {}).get('digest')}")
-            platforms = [_platform(self._json(image, answer))] if answer is not None else []
-        return Found(digest, tuple(dict.fromkeys(name for name in platforms if name and not name.startswith("unknown"))))
+        names = self._platforms(image, found[1])
+        return Found(found[0], tuple(dict.fromkeys(name for name in names if name and not name.startswith("unknown"))))
+
+    def _platforms(self, image: Reference, manifest: dict[str, Any]) -> list[str]:
+        """The platforms that a manifest is for: as an index says of each image in it, else by the image's own configuration."""
+        if "manifests" not in manifest:
+            config = manifest["config"].get("digest")
+            answer = self._get(image, f"/v2/{image.repository}/blobs/{config}") if DIGEST.fullmatch(str(config)) else None
+            if answer is None:
+                raise RegistryError("answer", f"{image.registry} has {image} without its configuration", todo="push it there again")
+            return [_platform(self._json(image, answer))]
+        names = [_platform(item["platform"]) for item in manifest["manifests"] if isinstance(item.get("platform"), dict)]
+        silent = [str(item.get("digest")) for item in manifest["manifests"] if not isinstance(item.get("platform"), dict)]
+        for digest in silent[:INSIDE]:
+            found = self._manifest(replace(image, tag="", digest=digest)) if DIGEST.fullmatch(digest) else None
+            if found and "manifests" not in found[1]:
+                names += self._platforms(image, found[1])
+        return names
 
     def _manifest(self, image: Reference) -> tuple[str, dict[str, Any]] | None:
         answer = self._get(image, f"/v2/{image.repository}/manifests/{image.selector}", _ACCEPT)
         if answer is None:
             return None
-        if len(answer.content) > MANIFEST_LIMIT:
-            raise RegistryError("answer", f"the manifest of {image} is larger than {MANIFEST_LIMIT >> 20} MiB")
+        manifest = self._json(image, answer)
+        index = manifest.get("manifests")
+        if not isinstance(manifest.get("config"), dict) and not (isinstance(index, list) and all(isinstance(item, dict) for item in index)):
+            if manifest.get("schemaVersion") == 1:
+                raise RegistryError("answer", f"{image} is of the first format of images, which no kubelet takes now", todo="build and push it anew")
+            raise RegistryError("answer", f"what {image.registry} has as {image} is no manifest of an image", todo=_NO_PAGE)
         digest = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
         said = image.digest or answer.headers.get("Docker-Content-Digest") or digest
         if said.startswith("sha256:") and said != digest:
             raise RegistryError("answer", f"{image.registry} says {said} for {image} and gave {digest}", todo="look for a proxy that changes answers")
-        return digest, self._json(image, answer)
+        return digest, manifest
 
     def _get(self, image: Reference, path: str, accept: str = "application/json") -> Any:
         """The answer to a GET, authorized where the registry wants it; None for 404. Raises `PreflightError`."""
@@ -167,6 +187,7 @@ class Registries:
             answer = self._send(url, accept, self._authorizations[key])
         if answer.status_code == 404:
             return None
+        _busy(image.registry, answer)
         if answer.status_code in (401, 403):
             raise RegistryError("login", f"{image.registry} refuses to show {image.repository}: {_reason(answer)}", todo=_NO_LOGIN)
         if answer.status_code != 200:
@@ -175,29 +196,33 @@ class Registries:
 
     def _authorize(self, image: Reference, answer: Any) -> str:
         """The Authorization header that a 401's challenge asks for, by Basic or by a token got with the login."""
-        scheme, _, rest = answer.headers.get("WWW-Authenticate", "").partition(" ")
-        parameters = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+        challenges = _challenges(answer.headers.get("WWW-Authenticate", ""))
         login = self._login(image.registry)
         if login:
             register(login[1])
-        if scheme.lower() == "basic":
+        parameters = challenges.get("bearer", {})
+        realm = parameters.get("realm", "")
+        if not realm.startswith(("https://", "http://")):
+            if "basic" not in challenges:
+                named = ", ".join(challenges) or "none named"
+                raise RegistryError("answer", f"{image.registry} wants an authorization that is not known here: {named}", todo=_NO_PAGE)
             if not login:
                 raise RegistryError("login", f"{image.registry} wants a username and a password", todo=_NO_LOGIN)
             return _basic(login)
-        realm = parameters.get("realm", "")
-        if scheme.lower() != "bearer" or not realm.startswith(("https://", "http://")):
-            raise RegistryError("answer", f"{image.registry} wants an authorization that is not known here: {scheme or 'none named'}")
         if realm.startswith("http://") and not is_local(urlsplit(realm).netloc):
-            raise RegistryError("answer", f"{image.registry} wants the password to be sent to {realm}, without TLS")
+            raise RegistryError("answer", f"{image.registry} wants the password to be sent to {realm}, without TLS", todo="have it name https there")
         query = {"scope": parameters.get("scope") or f"repository:{image.repository}:pull"}
         if service := parameters.get("service"):
             query["service"] = service
         answer = self._send(realm, "application/json", _basic(login) if login else "", query)
+        _busy(urlsplit(realm).netloc, answer)
         if answer.status_code != 200:
             as_whom = f"the user {login[0]}" if login else "nobody"
             raise RegistryError("login", f"{image.registry} gives no token to {as_whom}: {answer.status_code}, {_reason(answer)}", todo=_NO_LOGIN)
         found = self._json(image, answer)
-        token = str(found.get("token") or found.get("access_token") or "")
+        token = found.get("token") or found.get("access_token")
+        if not isinstance(token, str):
+            raise RegistryError("answer", f"{urlsplit(realm).netloc} answers for {image.registry} without a token", todo=_NO_PAGE)
         register(token)
         return f"Bearer {token}"
 
@@ -211,7 +236,9 @@ class Registries:
 
         where = urlsplit(url).netloc
         try:
-            return self._session.get(url, params=query, headers={"Accept": accept}, auth=authorize, timeout=self._timeouts)
+            return self._read(where, self._session.get(
+                url, params=query, headers={"Accept": accept}, auth=authorize, timeout=self._timeouts, stream=True,
+            ))  # fmt: skip
         except requests.exceptions.SSLError as error:
             todo = "name the file of your CA in REQUESTS_CA_BUNDLE"
             why = re.search(r"certificate verify failed: ([^(\]]+)", str(error))  # OpenSSL's words, in requests' sentence on pool and URL
@@ -222,6 +249,29 @@ class Registries:
             raise RegistryError("unreachable", f"{where} does not answer in time", todo=_LATER) from None
         except requests.RequestException as error:
             raise RegistryError("unreachable", f"{where} cannot be reached ({type(error).__name__})", todo=_LATER) from None
+        except ValueError:  # of urllib, in a redirect
+            raise RegistryError("answer", f"{where} leads to an address that is none", todo=_NO_PAGE) from None
+
+    def _read(self, where: str, answer: Any) -> Any:
+        """An answer with its content, which is neither endless nor larger than anything that is asked for."""
+        import urllib3
+
+        end, content = time.monotonic() + PATIENCE * self._timeouts[1], bytearray()
+        with answer:
+            while True:
+                try:
+                    chunk = answer.raw.read1(1 << 16, decode_content=True)  # what is there, where iter_content waits for all of it
+                except urllib3.exceptions.HTTPError as error:
+                    raise RegistryError("unreachable", f"{where} breaks off its answer ({type(error).__name__})", todo=_LATER) from None
+                if not chunk:
+                    break
+                content += chunk
+                if len(content) > LIMIT:
+                    raise RegistryError("answer", f"{where} answers with more than {LIMIT >> 20} MiB", todo=_NO_PAGE)
+                if time.monotonic() > end:
+                    raise RegistryError("unreachable", f"{where} does not come to an end of its answer", todo=_LATER)
+        answer._content = bytes(content)  # as requests keeps what it has read whole
+        return answer
 
     def _json(self, image: Reference, answer: Any) -> dict[str, Any]:
         try:
@@ -229,13 +279,12 @@ class Registries:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise RegistryError(
-                "answer", f"{image.registry} does not answer as a registry does", todo="see that this is its address, and no proxy's page"
-            )
+            raise RegistryError("answer", f"{image.registry} does not answer as a registry does", todo=_NO_PAGE)
         return found
 
 
 _LATER = "see that the registry can be reached from here; --offline does without it"
+_NO_PAGE = "see that this is the registry's address, and that no proxy's or login's page answers"
 _NO_LOGIN = "give its credentials under secrets in the environment: NAME: {server: HOST, env: {username: …, password: …}}"
 
 
@@ -251,6 +300,27 @@ def _basic(login: tuple[str, str]) -> str:
     found = base64.b64encode(f"{login[0]}:{login[1]}".encode()).decode()
     register(found)
     return f"Basic {found}"
+
+
+def _busy(host: str, answer: Any) -> None:
+    """Raise for an answer that says to come again."""
+    if answer.status_code in BUSY:
+        after = str(answer.headers.get("Retry-After", ""))
+        wait = f"again in {after} s" if after.isdigit() else "again later"
+        todo = f"{wait}; a limit of pulls is higher for who logs in, and a mirror has none" if answer.status_code == 429 else wait
+        raise RegistryError("busy", f"{host} answers {answer.status_code} now: {_reason(answer)}", todo=todo)
+
+
+def _challenges(header: str) -> dict[str, dict[str, str]]:
+    """What a WWW-Authenticate asks for: the parameters by scheme, names in small letters (RFC 9110, section 11.6.1)."""
+    found: dict[str, dict[str, str]] = {}
+    current: dict[str, str] = {}
+    for name, quoted, plain, scheme in _CHALLENGE.findall(header):
+        if scheme:
+            current = found.setdefault(scheme.lower(), {})
+        else:
+            current[name.lower()] = re.sub(r"\\(.)", r"\1", quoted) or plain
+    return found
 
 
 def _platform(item: dict[str, Any]) -> str:

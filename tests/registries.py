@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class TokenRegistry:
         self.realm = ""
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.host = f"127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def add(self, repository: str, *tags: str, platforms: tuple[str, ...] = ("amd64",)) -> None:
         """Have these tags of a repository, each an image of its own; of several platforms as an index."""
@@ -120,6 +120,34 @@ class TokenRegistry:
 
 def _error(words: str) -> dict[str, Any]:
     return {"errors": [{"code": "TEST", "message": words}]}
+
+
+class OddRegistry:
+    """What answers each GET by a function of its path and its Authorization header: with a status, a body and headers."""
+
+    def __init__(self, answer: Callable[[str, str], tuple[int, Any, dict[str, str]]]) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *words: Any) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                code, body, headers = answer(self.path, self.headers.get("Authorization", ""))
+                data = [body] if isinstance(body, bytes) else body if isinstance(body, Iterator) else [json.dumps(body).encode()]
+                self.send_response(code)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                with contextlib.suppress(OSError):  # of who has heard enough
+                    for part in data:
+                        self.wfile.write(part)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.host = f"127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
 
 
 class RealRegistry:

@@ -88,10 +88,10 @@ def misfits(pods: Iterable[Asked], found: list[Node], largest: dict[str, str]) -
     """Those pods that fit no node: (state, why, what to do). Places are given to the largest first, as many as there are at least; then to those
     that an autoscaler may add. largest: what a node that is not there yet may have."""
     left = sorted(pods, key=lambda pod: (pod.requests.get("memory", 0), pod.requests.get("cpu", 0)), reverse=True)
-    impossible = {pod.name for pod in left if not any(_refusal(pod, one) == "" for one in found)}
+    impossible = {pod.name for pod in left if not any(refusal(pod, one) == "" for one in found)}
     for pod in left if found else []:
         if pod.name in impossible:
-            reasons = Counter(_refusal(pod, one) for one in found)
+            reasons = Counter(refusal(pod, one) for one in found)
             why = "; ".join(f"{reason} ({count} of {len(found)} nodes)" for reason, count in reasons.most_common(3))
             coming = bool(largest) and all(pod.requests.get(key, 0.0) <= (amount(text) or 0.0) for key, text in largest.items() if text)
             todo = "component scheduling sets selectors and tolerations, resources what a pod asks for; or have such a node added"
@@ -116,14 +116,14 @@ def _needs(pod: Asked) -> str:
 def _place(pod: Asked, found: list[Node]) -> bool:
     """Put a pod on the node with the most memory left that takes it. False when there is none."""
     wanted = {**pod.requests, "pods": 1.0}
-    able = [one for one in found if not _refusal(pod, one) and all(one.free(key) >= value for key, value in wanted.items() if value)]
+    able = [one for one in found if not refusal(pod, one) and all(one.free(key) >= value for key, value in wanted.items() if value)]
     if able:
         chosen = max(able, key=lambda one: one.free("memory"))
         chosen.taken = summed([chosen.taken, wanted])
     return bool(able)
 
 
-def _refusal(pod: Asked, one: Node) -> str:
+def refusal(pod: Asked, one: Node) -> str:
     """Why a node could never take a pod, however empty it is, or ""."""
     for key, value in (pod.spec.get("nodeSelector") or {}).items():
         if one.labels.get(key) != value:

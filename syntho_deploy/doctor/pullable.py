@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from syntho_deploy import images
 from syntho_deploy.bump import login
+from syntho_deploy.doctor.nodes import Node, node, refusal
 from syntho_deploy.doctor.subject import Missing, Result, Subject, side_by_side
+from syntho_deploy.doctor.workloads import asked, containers
 from syntho_deploy.errors import DeployError
 from syntho_deploy.redact import register
 from syntho_deploy.registry import Found, Reference, Registries, RegistryError, host, parse
@@ -40,18 +42,25 @@ def images_pullable(subject: Subject) -> Iterator[Result]:
     if platforms is None:
         yield Result("images-pullable", "ok", "the nodes are simulated, and pull nothing")
         return
-    wanted = [parse(name) for name in sorted(images.names_in(subject.compiled.objects))]
+    wanted = []
+    for name in sorted(images.names_in(subject.compiled.objects)):
+        try:
+            wanted.append(parse(name))
+        except DeployError as error:
+            yield Result("images-pullable", "error", error.what, error.todo)
     logins = {registry: _login(subject, registry) for registry in sorted({image.registry for image in wanted})}
+    where = {image: _where(subject, image, platforms) for image in wanted}
     registries = Registries(lambda registry: found.pair if isinstance(found := logins[registry], _Login) else None, TIMEOUTS)
-    asked = side_by_side([_look(registries, image) for image in wanted])
+    looked = side_by_side([_look(registries, image) for image in wanted])
     for registry, used in logins.items():
-        mine = [one for one in asked if one.image.registry == registry]
-        faults = [fault for fault in [_fault(subject, one, used, platforms) for one in mine] if fault]
+        mine = [one for one in looked if one.image.registry == registry]
+        faults = [fault for fault in [_fault(subject, one, used, where[one.image]) for one in mine] if fault]
         for what, todo, state in dict.fromkeys(faults):
             yield Result("images-pullable", state, what, todo)
         if not faults:
             by = f"by the credentials of {used.source}" if isinstance(used, _Login) else "without credentials"
-            yield Result("images-pullable", "ok", f"{registry} has all of {len(mine)} for {', '.join(platforms)}, {by}")
+            listed = ", ".join(sorted({name for one in mine for name in where[one.image]}))
+            yield Result("images-pullable", "ok", f"{registry} has all of {len(mine)} for {listed}, {by}")
 
 
 def _look(registries: Registries, image: Reference) -> Callable[[], _Asked]:
@@ -65,39 +74,69 @@ def _look(registries: Registries, image: Reference) -> Callable[[], _Asked]:
     return look
 
 
-def _platforms(subject: Subject) -> list[str] | None:
-    """The architectures of the cluster's nodes; the usual one where they are not known, None where no node pulls anything."""
+def _platforms(subject: Subject) -> list[tuple[str, Node | None]] | None:
+    """The architectures of the cluster's nodes, each with a node as pods see it; the usual one where they are not known, None where no node
+    pulls anything."""
     try:
-        nodes = subject.listed("v1", "Node")
+        found = subject.listed("v1", "Node")
     except (Missing, DeployError):  # another check tells
         if subject.environment.target.local:
             raise Missing("not asked, since the nodes cannot be seen, and those of a cluster on this machine may pull nothing") from None
-        nodes = []
-    if nodes and all(SIMULATED in (node["metadata"].get("annotations") or {}) for node in nodes):
+        found = []
+    if found and all(SIMULATED in (one["metadata"].get("annotations") or {}) for one in found):
         return None
-    found = {node["status"]["nodeInfo"]["architecture"] for node in nodes if "nodeInfo" in node.get("status", {})}
-    return sorted(found) or [USUAL]
+    known = [(one["status"]["nodeInfo"]["architecture"], node(one)) for one in found if "nodeInfo" in one.get("status", {})]
+    return known or [(USUAL, None)]
+
+
+def _where(subject: Subject, image: Reference, platforms: list[tuple[str, Node | None]]) -> list[str]:
+    """The architectures of the nodes that may run an image; of all, where none may: another check tells that."""
+    pods = [pod for pod in asked(subject.context) if any(parse(str(one.get("image"))) == image for one in containers(pod.spec))]
+    found = {name for name, one in platforms if one and any(not refusal(pod, one) for pod in pods)}
+    return sorted(found or {name for name, _ in platforms})
 
 
 def _login(subject: Subject, registry: str) -> _Login | DeployError | None:
     """What the pods will send: what the pull secrets in the cluster have, else what the environment's source gives, which deploy puts there.
     A source without a value is an error, which counts where the registry asks for credentials."""
-    names = {pull["name"] for pod in subject.context.pods for pull in pod.spec.get("imagePullSecrets") or [] if pull.get("name")}
-    for name in sorted(names):
-        try:
-            live = subject.found("v1", "Secret", name, subject.namespace)
-            entries = store.auths(live) if live else {}
-        except (Missing, DeployError):  # another check tells
-            continue
+    names = _pull_secrets(subject)
+    for name, entries in _entries(subject, names).items():
         for server, entry in entries.items():
             if host(server) == registry and (pair := _pair(entry)):
                 return _Login(pair, f"the Secret {name} in the cluster")
+    spec = next((spec for spec in subject.environment.secrets.values() if host(spec.server) == registry), None)
     try:
-        pair = login(subject.project)(registry)
+        pair = login(subject.project)(registry) if spec and store.object_name(subject.compiled, spec) in names else None
     except DeployError as error:
         return error
-    spec = next((spec for spec in subject.environment.secrets.values() if host(spec.server) == registry), None)
     return _Login(pair, f"{spec.name} ({spec.source})") if pair and spec else None
+
+
+def _pull_secrets(subject: Subject) -> list[str]:
+    """The names of the pull secrets that pods have: their own, else those of their accounts."""
+    named: set[str] = set()
+    for pod in subject.context.pods:
+        pulls = pod.spec.get("imagePullSecrets")
+        if not pulls:
+            try:
+                account = subject.found("v1", "ServiceAccount", pod.spec.get("serviceAccountName") or "default", subject.namespace)
+            except (Missing, DeployError):
+                account = None
+            pulls = (account or {}).get("imagePullSecrets")
+        named |= {pull["name"] for pull in pulls or [] if pull.get("name")}
+    return sorted(named)
+
+
+def _entries(subject: Subject, names: list[str]) -> dict[str, dict[str, Any]]:
+    """What those pull secrets have that are there, by their name: entries by server."""
+    found = {}
+    for name in names:
+        try:
+            if live := subject.found("v1", "Secret", name, subject.namespace):
+                found[name] = store.auths(live)
+        except (Missing, DeployError):  # another check tells
+            continue
+    return found
 
 
 def _pair(entry: object) -> tuple[str, str] | None:
@@ -120,21 +159,24 @@ def _fault(subject: Subject, one: _Asked, used: _Login | DeployError | None, pla
     if isinstance(one.fault, RegistryError) and one.fault.kind == "login":
         return _refused(subject, one, one.fault, used)
     if isinstance(one.fault, RegistryError):
+        later = ("tls", "proxy", "unreachable", "busy")
         todo = {
             "tls": "name the file of your CA in REQUESTS_CA_BUNDLE; the nodes' runtime needs it too",
             "proxy": "see HTTPS_PROXY and NO_PROXY here; the nodes have settings of their own",
             "unreachable": "see that this machine may reach it, by a proxy perhaps; that the nodes may is not seen from here",
         }.get(one.fault.kind, one.fault.todo)
-        return one.fault.what, todo, "unknown" if one.fault.kind in ("tls", "proxy", "unreachable") else "error"
+        return one.fault.what, todo, "unknown" if one.fault.kind in later else "error"
     if one.fault:
         return one.fault.what, one.fault.todo, "error"
     if one.found is None:
         return f"{registry} has no {one.image}", "correct name and tag, or push it there (invoke images --mirror=…)", "error"
     has = {platform.split("/")[1] for platform in one.found.platforms if "/" in platform}
-    missing = [platform for platform in platforms if has and platform not in has]
+    if not has:
+        return f"{one.image} does not say for which architecture it is", f"docker buildx imagetools inspect {one.image}", "unknown"
+    missing = [platform for platform in platforms if platform not in has]
     if not missing:
         return None
-    what = f"{one.image} is for {', '.join(sorted(has))} only, and the cluster has nodes of {', '.join(missing)}"
+    what = f"{one.image} is for {', '.join(sorted(has))} only, and nodes that it may run on are {', '.join(missing)}"
     some = len(missing) < len(platforms)
     return what, "have its pods select the other nodes" if some else "push it for that architecture", "warning" if some else "error"
 
@@ -146,5 +188,7 @@ def _refused(subject: Subject, one: _Asked, fault: RegistryError, used: _Login |
         env = subject.environment.name
         todo = f"correct them at their source; those in the cluster are replaced by: invoke secrets --env={env} --rotate=NAME"
         return f"{fault.what}, by the credentials of {used.source}", todo, "error"
-    what = f"{one.image.registry} wants credentials for {one.image.repository}, and no pull secret has any"
+    entries = _entries(subject, _pull_secrets(subject))
+    have = "; ".join(f"{name} has {', '.join(servers) or 'none'}" for name, servers in entries.items())
+    what = f"{one.image.registry} wants credentials for {one.image.repository}, and no pull secret has any" + (f" ({have})" if have else "")
     return what, "component pull-secret, unless the nodes have a login of their own", "unknown"

@@ -24,7 +24,7 @@ from syntho_deploy.errors import PreflightError
 from syntho_deploy.several import Place, Shared
 from syntho_deploy.steps import Steps
 from tests.checks.conftest import Site
-from tests.registries import RealRegistry, TokenRegistry, needs_real, serving
+from tests.registries import INDEX, OddRegistry, RealRegistry, TokenRegistry, needs_real, serving
 from tests.servers import Authority, Postgres, Redis, free_port, needs_postgres, needs_redis
 
 Objects = dict[tuple[str, str], dict[str, Any]]
@@ -241,9 +241,12 @@ REPOSITORIES = {"syntho-core-api": "1.9.7", "syntho-core-backend": "1.9.7", "syn
                 "syntho-ray-operator": "1.9.7", "busybox": "1.28"}  # fmt: skip
 
 
-def node(name: str, architecture: str, annotation: str = "site/rack") -> Objects:
-    metadata = {"name": name, "annotations": {annotation: "fake"}}
-    return {("Node", name): {"metadata": metadata, "status": {"nodeInfo": {"architecture": architecture}}}}
+def node(name: str, architecture: str, annotation: str = "site/rack", taint: str = "") -> Objects:
+    metadata = {"name": name, "annotations": {annotation: "fake"}, "labels": {"kubernetes.io/arch": architecture}}
+    status = {"nodeInfo": {"architecture": architecture}, "conditions": [{"type": "Ready", "status": "True"}],
+              "allocatable": {"cpu": "64", "memory": "268435456Ki", "ephemeral-storage": "1Ti"}}  # fmt: skip
+    taints = [{"key": taint, "effect": "NoSchedule"}] if taint else []
+    return {("Node", name): {"metadata": metadata, "spec": {"taints": taints}, "status": status}}
 
 
 def credentials(registry: TokenRegistry, monkeypatch: pytest.MonkeyPatch, password: str = "") -> dict[str, Any]:
@@ -283,9 +286,11 @@ def test_the_platforms_are_held_against_the_nodes(make: Make, registry: TokenReg
     arm = images(make, registry.host, node("a", "arm64"), **change)
     assert {one.state for one in arm} == {"error"}
     assert len(arm) == 5
-    assert "is for amd64 only, and the cluster has nodes of arm64" in arm[0].what
+    assert "is for amd64 only, and nodes that it may run on are arm64" in arm[0].what
     both = images(make, registry.host, node("a", "arm64") | node("b", "amd64"), **change)
     assert {one.state for one in both} == {"warning"}
+    (apart,) = images(make, registry.host, node("a", "arm64", taint="other") | node("b", "amd64"), **change)
+    assert apart.state == "ok", apart  # no pod of ours comes to the other
     (simulated,) = images(make, registry.host, node("a", "arm64", pullable.SIMULATED), **change)
     assert (simulated.state, simulated.what) == ("ok", "the nodes are simulated, and pull nothing")
 
@@ -301,6 +306,33 @@ def test_credentials_are_those_of_the_pull_secret_in_the_cluster_first(make: Mak
     assert "invoke secrets --env=it --rotate=NAME" in found[0].todo
     assert CANARY not in str(found)
     assert auth not in str(found)
+
+
+def pull_secret(*servers: str) -> Objects:
+    config = json.dumps({"auths": {server: {"username": "u", "password": CANARY} for server in servers}})
+    return {("Secret", "pull"): {"metadata": {"name": "pull"}, "data": {".dockerconfigjson": base64.b64encode(config.encode()).decode()}}}
+
+
+def test_credentials_of_another_registry_are_none(make: Make, registry: TokenRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = images(make, registry.host, pull_secret("https://elsewhere.example.com"), **no_digests(secrets={}))
+    assert {one.state for one in found} == {"unknown"}
+    assert found[0].what.endswith("and no pull secret has any (pull has https://elsewhere.example.com)")
+    assert CANARY not in str(found)
+    source = credentials(registry, monkeypatch)
+    source["registry"]["name"] = "unused"  # no pod names that Secret, so that none sends what is in it
+    assert {one.state for one in images(make, registry.host, **no_digests(secrets=source))} == {"unknown"}
+
+
+def test_an_image_without_an_architecture_and_a_busy_registry_are_not_known(
+    make: Make, registry: TokenRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = no_digests(secrets=credentials(registry, monkeypatch))
+    registry.content["syntho/busybox"]["1.28"] = (INDEX, json.dumps({"manifests": []}).encode())
+    (found,) = images(make, registry.host, **change)
+    assert (found.state, "busybox:1.28 does not say for which architecture it is" in found.what) == ("unknown", True)
+    with serving(OddRegistry(lambda path, _: (429, {"errors": [{"message": "too many pulls"}]}, {}))) as busy:
+        (limited,) = images(make, busy.host, **no_digests(secrets={}))
+    assert (limited.state, limited.what) == ("unknown", f"{busy.host} answers 429 now: too many pulls")
 
 
 def test_wrong_credentials_none_and_a_source_without_a_value_are_told_apart(

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from syntho_deploy.errors import InputError, PreflightError
-from syntho_deploy.registry import Found, Login, Reference, Registries, is_local, parse
-from tests.registries import RealRegistry, TokenRegistry, digest, needs_real, serving
+from syntho_deploy.registry import Found, Login, Reference, Registries, RegistryError, is_local, parse
+from tests.registries import MANIFEST, OddRegistry, RealRegistry, TokenRegistry, digest, image, needs_real, serving
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -133,6 +134,105 @@ def test_a_registry_that_does_not_answer_is_a_sentence() -> None:
         pass
     with pytest.raises(PreflightError, match=f"{gone.host} cannot be reached"):
         Registries(nobody).tags(parse(f"{gone.host}/a"))
+
+
+CONFIG, IMAGE = image()
+TOKEN = "token-1414213562"
+INNER: dict[str, Any] = {"manifests": [{"mediaType": MANIFEST, "digest": digest(IMAGE)}]}  # an index may leave the platform out
+
+
+def contents(path: str, index: Any = None) -> tuple[int, Any, dict[str, str]]:
+    """An image, or an index before it."""
+    found = {f"blobs/{digest(CONFIG)}": CONFIG, f"manifests/{digest(IMAGE)}": IMAGE, "manifests/1": IMAGE if index is None else index}
+    return 200, found["/".join(path.split("/")[-2:])], {}
+
+
+@pytest.mark.parametrize("key", ["token", "access_token"])
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        'Bearer realm="http://HOST/token",service="s",scope="repository:a:pull"',
+        "bearer realm=http://HOST/token, service=s",
+        'Bearer realm="http://HOST/token",service="s", Basic realm="Nexus"',
+        'Basic realm="a, \\"b\\"", Bearer service="s",realm="http://HOST/token",error="insufficient_scope"',
+        'Negotiate, Bearer realm="http://HOST/token"',
+    ],
+)
+def test_a_token_is_got_by_any_way_to_ask_for_one(challenge: str, key: str) -> None:
+    def answer(path: str, authorization: str) -> tuple[int, Any, dict[str, str]]:
+        if path.startswith("/token"):
+            return 200, {key: TOKEN}, {}
+        if authorization == f"Bearer {TOKEN}":
+            return contents(path)
+        return 401, b"", {"WWW-Authenticate": challenge.replace("HOST", server.host)}
+
+    with serving(OddRegistry(answer)) as server:
+        found = Registries(lambda host: ("u", "p")).look(parse(f"{server.host}/a:1"))
+    assert found == Found(digest(IMAGE), ("linux/amd64",))
+
+
+def test_an_index_without_platforms_is_looked_into() -> None:
+    with serving(OddRegistry(lambda path, _: contents(path, INNER))) as server:
+        found = Registries(nobody).look(parse(f"{server.host}/a:1"))
+    assert found
+    assert found.platforms == ("linux/amd64",)
+
+
+def endless() -> Iterator[bytes]:
+    while True:
+        yield b" " * (1 << 20)
+
+
+BEARER = {"WWW-Authenticate": 'Bearer realm="http://HOST/token"'}
+ODD: dict[str, tuple[str, str, Any]] = {
+    "a page": ("answer", "does not answer as a registry does", lambda path: (200, b"<html>log in</html>", {})),
+    "an empty object": ("answer", "is no manifest of an image", lambda path: (200, {}, {})),
+    "a list": ("answer", "does not answer as a registry does", lambda path: (200, [], {})),
+    "no list of manifests": ("answer", "is no manifest", lambda path: (200, {"manifests": None}, {})),
+    "no objects in it": ("answer", "is no manifest", lambda path: (200, {"manifests": ["x"]}, {})),
+    "a config that is none": ("answer", "is no manifest", lambda path: (200, {"config": "x"}, {})),
+    "a config that is not there": ("answer", "without its configuration", lambda path: contents(path) if "manifests" in path else (404, b"", {})),
+    "a config elsewhere": ("answer", "without its configuration", lambda path: (200, {"config": {"digest": "../../x"}}, {})),
+    "the first format": ("answer", "no kubelet takes", lambda path: (200, {"schemaVersion": 1, "fsLayers": []}, {})),
+    "no challenge": ("answer", "an authorization that is not known here: none named", lambda path: (401, b"", {})),
+    "another challenge": ("answer", "not known here: negotiate", lambda path: (401, b"", {"WWW-Authenticate": "Negotiate"})),
+    "no token": ("answer", "without a token", lambda path: (200, {"token": None}, {}) if "token" in path else (401, b"", BEARER)),
+    "a token's page": ("answer", "does not answer as", lambda path: (200, b"<html>", {}) if "token" in path else (401, b"", BEARER)),
+    "a limit": ("busy", "answers 429 now", lambda path: (429, {"errors": [{"message": "too many"}]}, {"Retry-After": "60"})),
+    "a limit of tokens": ("busy", "answers 429 now", lambda path: (429, b"", {}) if "token" in path else (401, b"", BEARER)),
+    "no service": ("busy", "answers 503 now", lambda path: (503, b"", {})),
+    "a circle": ("unreachable", "TooManyRedirects", lambda path: (302, b"", {"Location": path})),
+    "an address that is none": ("answer", "an address that is none", lambda path: (302, b"", {"Location": "http://[::x/"})),
+    "no end": ("answer", "more than 4 MiB", lambda path: (200, endless(), {})),
+    "half of it": ("unreachable", "breaks off", lambda path: (200, b"{", {"Content-Length": "10"})),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_answer_is_a_sentence_of_its_kind(name: str) -> None:
+    kind, words, answer = ODD[name]
+
+    def told(path: str, _: str) -> tuple[int, Any, dict[str, str]]:
+        code, body, headers = answer(path)
+        return code, body, {key: value.replace("HOST", server.host) for key, value in headers.items()}
+
+    with serving(OddRegistry(told)) as server, pytest.raises(RegistryError) as caught:
+        Registries(lambda host: ("u", "p"), (2.0, 2.0)).look(parse(f"{server.host}/a:1"))
+    assert (caught.value.kind, words in caught.value.what) == (kind, True), caught.value
+    assert caught.value.todo
+
+
+def test_an_answer_that_does_not_come_to_an_end_is_not_waited_for() -> None:
+    gone = threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        while not gone.wait(0.05):
+            yield b" "
+
+    with serving(OddRegistry(lambda path, _: (200, slowly(), {}))) as server:
+        with pytest.raises(RegistryError, match="does not come to an end"):
+            Registries(nobody, (1.0, 0.2)).look(parse(f"{server.host}/a:1"))
+        gone.set()
 
 
 def test_the_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
