@@ -1,7 +1,9 @@
 """The CRDs of a chart: applied before the charts, since helm never upgrades them.
 
-They are too large for the annotation of a client-side apply (262,144 bytes) and slow to parse (0.7 MB each), so a file goes
-to the API server as YAML, by server-side apply, with an annotation of its digest that tells the next run that it is there.
+They are too large for the annotation of a client-side apply (262,144 bytes) and slow to parse (0.7 MB each). So a new one goes to
+the API server as YAML, by server-side apply, with annotations that tell the next run that it is there: the digest of the file,
+and the generation that the API server gave it, which moves when anybody edits the CRD. One that is there and differs gets the
+file's spec whole: an apply would leave in it what another hand has added.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from typing import Any, NamedTuple
 import yaml
 
 from syntho_deploy.cluster.client import MANAGER, ApiError, Client, Object
-from syntho_deploy.cluster.schema import lacking, pruned
+from syntho_deploy.cluster.schema import altered, lacking, pruned
 from syntho_deploy.documents import canonical, load_chart, sha256
 from syntho_deploy.errors import InputError, NotHealthyError, PreflightError
 
 DIGEST = "syntho-deploy/digest"
+GENERATION = "syntho-deploy/generation"  # that the CRD has as long as nobody edits it
 GROUP = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 PARTIAL = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 SERVED_SECONDS, DISCOVERY_SECONDS = 30.0, 0.02  # to wait for a CRD that was written; between two looks
@@ -30,7 +33,8 @@ SHOWN = 6  # fields, or objects, that a line names
 
 @dataclass(frozen=True)
 class CrdChange:
-    """What a deploy does to one CRD. changes: of one that is there, a line for each version that comes, goes or has other fields."""
+    """What a deploy does to one CRD. changes: of one that is there, a line for each version that comes, goes or differs, and who edited
+    it since it was applied from here."""
 
     name: str
     new: bool
@@ -43,12 +47,16 @@ def name_of(file: Path) -> str:
     return str(metadata["name"])
 
 
-def marked(file: Path) -> str:
-    """A CRD's text with its digest among the annotations: a second write for it would have the API server work out the schema again."""
+def marked(file: Path, generation: int = 1) -> str:
+    """A CRD's text with its marks among the annotations: a second write for them would have the API server work out the schema again."""
     text = file.read_text(encoding="utf-8")
     metadata, begin, end = _head(file)
-    annotations = {**(metadata.get("annotations") or {}), DIGEST: sha256(file.read_bytes())}
+    annotations = {**(metadata.get("annotations") or {}), **_marks(file, generation)}
     return f"{text[:begin]}{canonical({**metadata, 'annotations': annotations})}\n{text[end:]}"
+
+
+def _marks(file: Path, generation: int) -> dict[str, str]:
+    return {DIGEST: sha256(file.read_bytes()), GENERATION: str(generation)}
 
 
 def _head(file: Path) -> tuple[dict[str, Any], int, int]:
@@ -78,8 +86,19 @@ class Installed(NamedTuple):
 
     @property
     def current(self) -> bool:
-        """Is the file what the cluster has?"""
-        return ((self.live or {}).get("annotations") or {}).get(DIGEST) == sha256(self.file.read_bytes())
+        """Is the file what the cluster has, and has nobody edited it there?"""
+        live = self.live or {}
+        return mark(live, DIGEST) == sha256(self.file.read_bytes()) and not edited(live)
+
+
+def mark(live: dict[str, Any], name: str) -> str:
+    """An annotation of a CRD's metadata, or ""."""
+    return str((live.get("annotations") or {}).get(name, ""))
+
+
+def edited(live: dict[str, Any]) -> bool:
+    """Was a CRD changed since it was written from here? live: its metadata. True, too, of one that was never written from here."""
+    return mark(live, GENERATION) != str(live.get("generation"))
 
 
 def look(client: Client, files: list[Path], manage: bool) -> dict[str, Installed]:
@@ -105,6 +124,9 @@ def due_of(client: Client, installed: dict[str, Installed], manage: bool) -> dic
         if one.live is None and not manage:
             what = f"the CRD {name} is not installed, and manage.crds is false"
             raise PreflightError(what, todo=f"have it installed: kubectl apply --server-side -f {one.file}")
+        if one.live and one.live.get("deletionTimestamp"):
+            what = f"the CRD {name} is being deleted since {one.live['deletionTimestamp']}, with all objects of its kind"
+            raise PreflightError(what, todo="wait until it is gone, then run it again; a finalizer of its objects may hold it")
     found = {name: one.file for name, one in installed.items() if manage and not one.current}
     if found:
         for verb in ("create", "patch"):
@@ -117,7 +139,7 @@ def apply(client: Client, files: dict[str, Path]) -> None:
     with client.once, ThreadPoolExecutor(max(1, len(files))) as pool:
         there = look(client, list(files.values()), True)
         left = [name for name in files if not there[name].current]
-        list(pool.map(lambda name: _apply(client, name, files[name]), left))
+        list(pool.map(lambda name: _apply(client, name, there[name]), left))
         list(pool.map(lambda name: _established(client, name), files))
 
 
@@ -150,12 +172,15 @@ def _review(client: Client, name: str, file: Path, written: list[Object]) -> Crd
     new = {version["name"]: version for version in offered["spec"]["versions"]}
     old = {version["name"]: version for version in live["spec"]["versions"]}
     _keeps_versions(name, live, new)
-    changes = [f"{version} {'comes' if version in new else 'goes'}" for version in sorted(new.keys() ^ old.keys())]
+    changes = [_by(live["metadata"])] if mark(live["metadata"], DIGEST) and edited(live["metadata"]) else []
+    changes += [f"{version} {'comes' if version in new else 'goes'}" for version in sorted(new.keys() ^ old.keys())]
     lost: dict[str, list[str]] = {}
     for version in sorted(new.keys() & old.keys()):
         before, after = _schema(old[version]), _schema(new[version])
         more, less = sorted(lacking(after, before)), sorted(lacking(before, after))
-        parts = [f"adds {_few(more)}"] * bool(more) + [f"removes {_few(less)}"] * bool(less)
+        other = [*altered(before, after), *(key for key in ("served", "storage", "subresources", "additionalPrinterColumns", "deprecated")
+                                            if (old[version].get(key) or None) != (new[version].get(key) or None))]  # fmt: skip
+        parts = [f"{verb} {_few(names)}" for verb, names in (("adds", more), ("removes", less), ("changes", other)) if names]
         changes += [f"{version} {' and '.join(parts)}"] * bool(parts)
         if less and old[version]["served"]:
             lost |= _losers(client, offered["spec"], version, after, written)
@@ -164,7 +189,29 @@ def _review(client: Client, name: str, file: Path, written: list[Object]) -> Crd
         what = f"the CRD {name} of this chart lacks fields that are in use, and the API server would drop them: {listed}"
         rest = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
         raise PreflightError(f"{what}{rest}", todo="take these fields out of the objects, set manage.crds to false, or use a pin whose CRD has them")
-    return CrdChange(name, False, tuple(changes) or ("no version or field comes or goes",))
+    changes += [f"changes {key}" for key in ("group", "scope", "names") if not _within(offered["spec"].get(key), live["spec"].get(key))]
+    return CrdChange(name, False, tuple(changes) or ("no version or field comes, goes or changes",))
+
+
+def _by(live: dict[str, Any]) -> str:
+    who, when = writer(live)
+    return f"edited since it was applied from here{f', by {who} at {when}' if who else ''}: it gets the chart's content again"
+
+
+def writer(live: dict[str, Any]) -> tuple[str, str]:
+    """The field manager other than ours that last wrote a CRD's spec, and when; "" where the API server does not tell. live: its metadata."""
+    others = [one for one in live.get("managedFields") or [] if one.get("manager") != MANAGER and not one.get("subresource")]
+    when, who = max(
+        ((str(one.get("time", "")), str(one.get("manager", ""))) for one in others if "f:spec" in one.get("fieldsV1", {})), default=("", "")
+    )
+    return who, when
+
+
+def _within(wanted: Any, found: Any) -> bool:
+    """Is all that is wanted there? The API server fills in more."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return all(_within(value, found.get(key)) for key, value in wanted.items())
+    return bool(wanted == found)
 
 
 def _schema(version: dict[str, Any]) -> dict[str, Any]:
@@ -195,9 +242,23 @@ def _place(item: Object) -> str:
     return f"{item['metadata'].get('namespace', '')}/{item['metadata']['name']}".lstrip("/")
 
 
-def _apply(client: Client, name: str, file: Path) -> None:
-    query = {"fieldManager": MANAGER, "force": "true"}
-    client.request("PATCH", f"{GROUP}/{name}", marked(file), query, "application/apply-patch+yaml", PARTIAL)
+def _apply(client: Client, name: str, installed: Installed) -> None:
+    file, path, query = installed.file, f"{GROUP}/{name}", {"fieldManager": MANAGER}
+    if not installed.live:
+        made = client.request("PATCH", path, marked(file), {**query, "force": "true"}, "application/apply-patch+yaml", PARTIAL)
+        written = 1
+    else:
+        offered, live = load_chart(file), installed.live
+        written = live["generation"] + 1
+        notes = {**(live.get("annotations") or {}), **(offered["metadata"].get("annotations") or {}), **_marks(file, written)}
+        labels = {**(live.get("labels") or {}), **(offered["metadata"].get("labels") or {})}
+        operations = [{"op": "add", "path": f"/spec/{key}", "value": value} for key, value in offered["spec"].items()]
+        operations += [{"op": "add", "path": f"/metadata/{key}", "value": value} for key, value in (("annotations", notes), ("labels", labels))]
+        made = client.request("PATCH", path, canonical(operations), query, "application/json-patch+json", PARTIAL)
+    found = made["metadata"]["generation"]
+    if found != written:  # the spec was as it is now: one that another hand installed
+        note = {"metadata": {"annotations": {GENERATION: str(found)}}}
+        client.request("PATCH", path, note, query, "application/merge-patch+json", PARTIAL)
 
 
 def _metadata(client: Client, name: str, manage: bool) -> dict[str, Any] | None:

@@ -36,6 +36,20 @@ def lacking(one: Schema, other: Schema, path: str = "") -> Iterator[str]:
             yield f"{path}{mark}"
 
 
+def altered(one: Schema, other: Schema, path: str = "") -> Iterator[str]:
+    """The fields that both have and that are not the same, with what differs: `.spec.a (type)`. Descriptions do not count."""
+    for key in sorted({*one, *other} - {"properties", "items", "additionalProperties", "description"}):
+        if one.get(key) != other.get(key):
+            yield f"{path or '.'} ({key})"
+    here, there = one.get("properties") or {}, other.get("properties") or {}
+    for name in sorted(here.keys() & there.keys()):
+        yield from altered(here[name], there[name], f"{path}.{name}")
+    for key, mark in (("items", "[]"), ("additionalProperties", ".*")):
+        inner, outer = one.get(key), other.get(key)
+        if isinstance(inner, dict) and isinstance(outer, dict):
+            yield from altered(inner, outer, f"{path}{mark}")
+
+
 def pruned(value: Any, schema: Schema, path: str = "") -> Iterator[str]:
     """The fields of an object that the API server drops under this schema, the topmost of each branch."""
     if isinstance(value, list):

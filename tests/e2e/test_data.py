@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,49 @@ def test_a_crd_that_would_drop_a_field_in_use_is_refused_and_names_the_object(si
     crds.apply(client, crds.due(client, [file], True))
     with pytest.raises(PreflightError, match="does not serve v2"):
         review("a", "b", "c")
+
+
+def test_a_crd_that_somebody_edited_gets_the_charts_content_again(site: Site, tmp_path: Path) -> None:
+    client, file = site.client(), tmp_path / "crd.yaml"
+    name = f"things.{site.namespace}.example.com"
+    file.write_text(_crd(site.namespace, ["a", "b"]))
+    crds.apply(client, crds.due(client, [file], True))
+    before = client.request("GET", f"{crds.GROUP}/{name}")["spec"]
+
+    def edit(operations: list[dict[str, Any]]) -> tuple[str, ...]:
+        query = {"fieldManager": "kubectl-edit"}
+        client.request("PATCH", f"{crds.GROUP}/{name}", json.dumps(operations), query, "application/json-patch+json")
+        (found,) = crds.review(client, crds.due(client, [file], True), [])
+        crds.apply(client, crds.due(client, [file], True))
+        assert client.request("GET", f"{crds.GROUP}/{name}")["spec"] == before
+        assert crds.due(client, [file], True) == {}
+        return found.changes
+
+    fields = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties"
+    (who, what) = edit([{"op": "remove", "path": f"{fields}/b"}, {"op": "add", "path": f"{fields}/c", "value": {"type": "string"}}])
+    assert who.startswith("edited since it was applied from here, by kubectl-edit at 20")
+    assert what == "v1 adds .spec.b and removes .spec.c"
+    assert edit([{"op": "replace", "path": f"{fields}/a/type", "value": "integer"}])[1] == "v1 changes .spec.a (type)"
+    assert edit([{"op": "remove", "path": f"{fields}/b"}])[-1] == "v1 adds .spec.b"
+    column = [{"name": "A", "type": "string", "jsonPath": ".spec.a"}]
+    assert edit([{"op": "add", "path": "/spec/versions/0/additionalPrinterColumns", "value": column}])[-1] == "v1 changes additionalPrinterColumns"
+    assert edit([{"op": "add", "path": "/spec/names/shortNames", "value": ["th"]}])
+
+
+def test_a_crd_that_another_hand_installed_is_taken_over_once(site: Site, tmp_path: Path) -> None:
+    client, file = site.client(), tmp_path / "crd.yaml"
+    file.write_text(_crd(site.namespace, ["a"]))
+    query = {"fieldManager": "kubectl", "force": "true"}
+    client.request("PATCH", f"{crds.GROUP}/things.{site.namespace}.example.com", file.read_text(), query, "application/apply-patch+yaml")
+    (found,) = crds.review(client, crds.due(client, [file], True), [])
+    assert found.changes == ("no version or field comes, goes or changes",)
+    crds.apply(client, crds.due(client, [file], True))
+    assert crds.due(client, [file], True) == {}
+    file.write_text(_crd(site.namespace, ["b"]))
+    crds.apply(client, crds.due(client, [file], True))
+    found_now = client.request("GET", f"{crds.GROUP}/things.{site.namespace}.example.com")["spec"]
+    schema = found_now["versions"][0]["schema"]["openAPIV3Schema"]
+    assert list(schema["properties"]["spec"]["properties"]) == ["b"]
 
 
 def test_the_plan_shows_what_becomes_of_a_crd(site: Site) -> None:

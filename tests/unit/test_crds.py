@@ -23,9 +23,13 @@ HEADS = {
 
 
 def marked(file: Path) -> None:
-    """The marked text is the file's document and the annotation."""
+    """The marked text is the file's document and the annotations."""
     wanted = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-    wanted["metadata"]["annotations"] = {**(wanted["metadata"].get("annotations") or {}), crds.DIGEST: sha256(file.read_bytes())}
+    wanted["metadata"]["annotations"] = {
+        **(wanted["metadata"].get("annotations") or {}),
+        crds.DIGEST: sha256(file.read_bytes()),
+        crds.GENERATION: "1",
+    }
     assert yaml.load(crds.marked(file), Loader=yaml.CSafeLoader) == wanted
     assert crds.name_of(file) == wanted["metadata"]["name"]
 
