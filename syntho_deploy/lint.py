@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,10 +138,14 @@ class _Neighbours:
     def __init__(self, projects: list[Project], helm: Helm) -> None:
         self.projects = {project.environment.name: project for project in projects}
         self.root, self.helm = projects[0].environment.root, helm
-        own = [project.environment for project in projects]
-        others = readable(self.root, {one.target.namespace for one in own})
-        self.environments = own + [other for other in others if other.name not in self.projects]
         self.compiled: Callable[[str], Compiled | None] = cache(self._compiled)
+
+    @cached_property
+    def environments(self) -> list[Environment]:
+        """Those that are linted, and all others that can be read and may be in one namespace with one of them."""
+        own = [project.environment for project in self.projects.values()]
+        others = readable(self.root, {one.target.namespace for one in own})
+        return own + [other for other in others if other.name not in self.projects]
 
     def _compiled(self, name: str) -> Compiled | None:
         try:
