@@ -60,6 +60,7 @@ class ObjectPlan:
     pods: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     checked: bool = True
+    going: bool = False  # one of that name is being deleted now
     shared: bool = False  # helm has to take a field back, in which another controller set only what is its own
     origins: dict[str, str] = field(default_factory=dict)  # of the changed fields: path to what set it
 
@@ -178,6 +179,8 @@ def _of_object(
     found, kind, object_name = _live_of(item, live), item["kind"], item["metadata"]["name"]
     if found is not None and (owner := _other_owner(found, chart)):
         return ObjectPlan(REFUSED, name, kind, object_name, reason=f"it exists and {owner}")
+    if found is not None and (since := readiness.going(found)):
+        return _of_going(name, item, since)
     target = predict.owned(ignored.kept(item, found), chart.release.name, chart.namespace)
     predicted = predict.predict(client, target, found)
     shared = False
@@ -202,6 +205,14 @@ def _of_object(
         return ObjectPlan(UNCHANGED, name, kind, object_name)
     reason = volumes.growth(item, found) if kind == "PersistentVolumeClaim" else ""
     return ObjectPlan(UPDATE, name, kind, object_name, changed, reason, pods=pods, shared=shared)
+
+
+def _of_going(name: str, item: Object, since: str) -> ObjectPlan:
+    """An object that is being deleted: it can only be waited for and made anew, which of a volume would be an empty one."""
+    kind, object_name = item["kind"], item["metadata"]["name"]
+    if kind == "PersistentVolumeClaim":
+        return ObjectPlan(REFUSED, name, kind, object_name, reason=f"{since}: {volumes.GOING}")
+    return ObjectPlan(CREATE, name, kind, object_name, reason=f"{since}: it is waited for, then made anew", going=True)
 
 
 def _only_ignored(client: Client, conflicts: Iterable[predict.Conflict], chart: CompiledChart, last: Object, found: Object, ignored: Ignored) -> bool:
@@ -277,6 +288,11 @@ def _leaving(name: str, chart: CompiledChart, old: list[Object], live: Live) -> 
             )
         )
         reason = "it leaves the release and stays on the cluster" if keep else ""
+        if keep and (since := readiness.going(present)):
+            lost = item["kind"] == "PersistentVolumeClaim"
+            reason = f"{since}: {volumes.GOING}" if lost else since
+            found.append(ObjectPlan(REFUSED if lost else DELETE, name, item["kind"], item["metadata"]["name"], reason=reason))
+            continue
         found.append(ObjectPlan(KEPT if keep else DELETE, name, item["kind"], item["metadata"]["name"], reason=reason, pods=() if keep else pods))
     return found
 

@@ -128,6 +128,7 @@ def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Le
         _back_up(client, compiled, found, way, steps)
         lease.check()
         deadline, found = time.monotonic() + way.timeout, _planned(client, compiled, steps, way)  # it may have taken hours
+    _await_going(client, compiled, found, steps, deadline)
     with steps.step("secrets") as step:
         adopted = manage.adopt(client, compiled) if found.foreign else {}
         lease.check(write=True)
@@ -247,6 +248,21 @@ def _clear(client: Client, compiled: Compiled, found: Plan, steps: Steps, deadli
             client.request("DELETE", path, query={"propagationPolicy": "Foreground"})
         _await_gone(client, namespace, [(versions[item.label], item.kind, item.name) for item in replaced], deadline - time.monotonic())
         step.result = ", ".join(item.label for item in replaced)
+
+
+def _await_going(client: Client, compiled: Compiled, found: Plan, steps: Steps, deadline: float) -> None:
+    """Wait for what somebody else is deleting, before anything is written. Raises `PreflightError` when it is not gone in time."""
+    versions = {label(item): item["apiVersion"] for item in compiled.objects}
+    items = [(versions[item.label], item.kind, item.name) for item in found.objects if item.going]
+    if not items:
+        return
+    with steps.step("being deleted") as step:
+        try:
+            _await_gone(client, compiled.environment.target.namespace, items, deadline - time.monotonic())
+        except NotHealthyError as error:
+            todo = "what holds it (its finalizers, in brackets) has to let go; then deploy again"
+            raise PreflightError(f"somebody is deleting what this deploys, and nothing was written: {error.what}", todo=todo) from None
+        step.result = f"gone: {', '.join(f'{kind}/{name}' for _, kind, name in items)}"
 
 
 def _settle(client: Client, compiled: Compiled, steps: Steps, deadline: float, lease: Lease, patience: Patience) -> list[str]:
@@ -429,7 +445,8 @@ def _await_gone(client: Client, namespace: str, names: list[tuple[str, str, str]
         while True:
             process.stop_if_interrupted()
             live = view.live()
-            left = [f"{kind}/{name}" for _, kind, name in names if live.get(kind, name)]
+            there = [(f"{kind}/{name}", item) for _, kind, name in names if (item := live.get(kind, name))]
+            left = [f"{one} ({held})" if (held := ", ".join(item["metadata"].get("finalizers") or [])) else one for one, item in there]
             if not left:
                 return
             if time.monotonic() > deadline:

@@ -48,8 +48,16 @@ def unready(item: Object, live: Live) -> str:
     found = live.get(item["kind"], item["metadata"]["name"])
     if found is None:
         return "does not exist"
+    if since := going(found):
+        return since
     rule = RULES.get(item["kind"])
     return rule(item, found, live) if rule else ""
+
+
+def going(found: Object) -> str:
+    """That an object is being deleted, since when and what holds it, or ""."""
+    since, held = found["metadata"].get("deletionTimestamp"), found["metadata"].get("finalizers") or []
+    return f"it is being deleted since {since}{', held by ' + ', '.join(held) if held else ''}" if since else ""
 
 
 def _generation(found: Object) -> str:

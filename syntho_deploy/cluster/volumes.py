@@ -8,6 +8,10 @@ from syntho_deploy.cluster.client import ApiError, Client, Object
 from syntho_deploy.cluster.kubeconfig import quantity
 from syntho_deploy.cluster.readiness import Live, mounts
 
+GOING = (
+    "nothing can take that back, and its data goes with the last pod that mounts it; back the data up while that pod runs, then have the pod "
+    "stop and deploy: it makes a new volume, to restore into"
+)
 MAJOR = re.compile(r"v?([0-9]{1,2})(?:[.\-_]|$)")  # of a tag such as 14, 14.2-alpine, v16; a longer number is a date or a build
 
 

@@ -42,7 +42,8 @@ class Wanted:
     registries: tuple[SecretSpec, ...] = ()
 
     def missing(self, live: Object | None) -> list[str]:
-        """What a live Secret lacks: its keys, sorted, or the servers of registries."""
+        """What a live Secret lacks: its keys, sorted, or the servers of registries. One that is being deleted lacks all."""
+        live = None if live and live["metadata"].get("deletionTimestamp") else live
         data = (live or {}).get("data") or {}
         keys = sorted(key for key in self.data if key not in data)
         known = {} if keys or not self.registries else auths(live or {})
@@ -332,6 +333,11 @@ def _completed(compiled: Compiled, need: Wanted, live: Object | None, values: Va
     if live and live.get("type", "Opaque") != need.type:
         what = f"the Secret {need.name} exists with the type {live.get('type')}, this environment needs {need.type}"
         raise PreflightError(what, todo="remove it, or give the environment's secret another name")
+    if live and (since := live["metadata"].get("deletionTimestamp")):
+        held = ", ".join(live["metadata"].get("finalizers") or []) or "nothing"
+        raise PreflightError(
+            f"the Secret {need.name} is being deleted since {since}, held by {held}", todo="wait until it is gone, then run it again"
+        )
     missing = need.missing(live)
     if live and not missing:
         return None
