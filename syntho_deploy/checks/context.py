@@ -105,6 +105,11 @@ class Context:
         """The objects by `Kind/name` before secrets were cut out, the charts' own Secrets among them."""
         return {manifest.label: manifest.item for manifests in self.project.manifests.values() for manifest in manifests.kept}
 
+    def added_by_component(self, item: Item) -> bool:
+        """Is an object a whole one of a component, not of a chart and not of the environment's own overlay?"""
+        made = [manifest.added for manifests in self.project.manifests.values() for manifest in manifests.kept if manifest.label == label(item)]
+        return any(setter and setter.layer != self.environment.name for setter in made)
+
     def kind(self, *kinds: str) -> list[Item]:
         """The objects of some kinds."""
         return [item for item in self.objects.values() if item["kind"] in kinds]

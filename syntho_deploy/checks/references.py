@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from syntho_deploy.checks.context import Context, Finding, Item, Pod, at, of_object
@@ -182,13 +183,15 @@ def unknown_class(context: Context) -> Iterator[Finding]:
 
 def selector_without_pods(context: Context) -> Iterator[Finding]:
     """A selector that matches no pod, of a Service, a workload, a network policy or a disruption budget: it does nothing, silently. The
-    frontend's Service does so after the frontend is renamed, and disruption budgets of databases that are outside."""
+    frontend's Service does so after the frontend is renamed, and disruption budgets of databases that are outside. A policy of a shared
+    component is for another environment then, or for a pod that is there at times."""
     for item in context.objects.values():
         spec = item.get("spec") or {}
         field = {"Service": "selector", "NetworkPolicy": "podSelector", "PodDisruptionBudget": "selector"}.get(item["kind"])
         if field and spec.get(field) and not context.selected(spec[field]):
             todo = "correct its labels, or remove it by delete: true in <chart>.manifests.yaml"
-            yield of_object(item, ("spec", field), "this selects no pod of the environment", todo)
+            found = of_object(item, ("spec", field), "this selects no pod of the environment", todo)
+            yield replace(found, shared=item["kind"] == "NetworkPolicy" and context.added_by_component(item))
         own = [pod for pod in context.pods if pod.item is item]
         if item["kind"] in ("Deployment", "StatefulSet", "DaemonSet") and own and own[0] not in context.selected(spec.get("selector")):
             yield of_object(item, ("spec", "selector"), "this does not select its own pods", "give the pods' template the same labels")

@@ -15,6 +15,7 @@ from syntho_deploy.compile import Compiled, Project
 from syntho_deploy.documents import Json
 from syntho_deploy.errors import PreflightError
 from syntho_deploy.helm import Helm
+from syntho_deploy.overlays.layers import is_component
 from syntho_deploy.overlays.pointer import PointerError, compile_pointer
 from syntho_deploy.secrets.sentinels import label
 from syntho_deploy.vendor import Vendored, load_pin, vendor
@@ -22,6 +23,7 @@ from tests.conftest import copy_project, write_files
 
 PINS = {"sandbox": "vendor/sandbox.yaml", "98ec265": "vendor/charts.yaml", "1.9.7": "vendor/charts-1.9.7.yaml"}
 EACH_PIN = [pytest.param(pin, marks=() if pin == "sandbox" else pytest.mark.upstream) for pin in PINS]
+NAMESPACE = "site"  # not syntho, which the charts have in some of their defaults
 Operations = list[dict[str, Json]]
 Objects = dict[str, dict[str, Any]]
 
@@ -79,7 +81,7 @@ class Pinned:
     helm: Helm
     checked: dict[Path, Vendored] = field(default_factory=dict)
 
-    def compile(self, names: list[str], ui: Operations | None = None, ray: Operations | None = None, namespace: str = "syntho") -> Compiled:
+    def compile(self, names: list[str], ui: Operations | None = None, ray: Operations | None = None, namespace: str = NAMESPACE) -> Compiled:
         """The environment of these components. ui, ray: operations of its own on the charts' values."""
         own = self.root / "overlays" / "it"
         shutil.rmtree(own, ignore_errors=True)
@@ -104,10 +106,14 @@ class Pinned:
         """The objects of `compile` by Kind/name."""
         return {label(item): item for item in self.compile(names, ui, ray).objects}
 
+    def folder(self, component: str) -> Path:
+        """The folder that gives a component at this pin."""
+        folders = [self.root / search / "components" / component for search in load_pin(self.root, self.root / PINS[self.pin]).overlays]
+        return next(folder for folder in folders if is_component(folder))
+
     def texts(self, component: str) -> list[str]:
         """What the files of a component say at this pin."""
-        folders = [self.root / search / "components" / component for search in load_pin(self.root, self.root / PINS[self.pin]).overlays]
-        folder = next(folder for folder in folders if folder.is_dir())
+        folder = self.folder(component)
         return [path.read_text(encoding="utf-8") for path in [*folder.glob("*.yaml"), *folder.glob("*.objects/*.yaml")]]
 
 

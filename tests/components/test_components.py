@@ -23,11 +23,12 @@ ONE_OF = [  # an environment has one of each; the first where nothing else is sa
     ["postgres/in-chart", "postgres/external"],
     ["ingress/nginx", "ingress/tls-secret", "ingress/cert-manager", "ingress/off"],
 ]
-BEFORE = {  # what a component completes
+BEFORE = {  # what a component completes, or what shows that it does what it says
+    "images": ["ray/two-pools"],
     "images/digests": ["images"],
     "images/tags": ["images"],
     "ray/autoscaling": ["ray/two-pools"],
-    "ray/pool": ["images"],
+    "ray/pool": ["images", "scheduling/ray-small"],
     "scheduling/ray-pool": ["images", "ray/pool"],
     "scheduling/ray-small": ["ray/two-pools"],
     "scheduling/ray-worker": ["ray/two-pools"],
@@ -82,6 +83,12 @@ def rule(host: str, path: str) -> str:
     return f"Ingress/frontend-ingress:/spec/rules/[host={host}]/http/paths/[path={path}]/backend/service/port/number"
 
 
+def api(host: str) -> dict[str, Json]:
+    """The path of the API, as every controller understands it, to the port that the Service has."""
+    path = f"Ingress/frontend-ingress:/spec/rules/[host={host}]/http/paths/[path=~1api]"
+    return {f"{path}/pathType": "Prefix", f"{path}/backend/service": {"name": "backend", "port": {"number": 80}}}
+
+
 HEAD = "/spec/containers/[name=ray-head]"
 WORKER = "/template/spec/containers/[name=ray-worker]"
 APPS = ("core", "core-worker", "backend", "backend-worker", "frontend")
@@ -133,6 +140,8 @@ TABLE: dict[str, dict[str, Json]] = {
         pod("StatefulSet/redis", "/initContainers/0/image"): "mirror.example.com/syntho/redis:7.2",
         f"{OPERATOR}/image": "mirror.example.com/syntho/syntho-ray-operator:0.6.0",
         head(f"{HEAD}/image"): "mirror.example.com/syntho/syntho-ray:1.10-cpu",
+        **{group(pool, f"{WORKER}/image"): "mirror.example.com/syntho/syntho-ray:1.10-cpu" for pool in POOLS},
+        **{group(pool, "/template/spec/initContainers/0/image"): "mirror.example.com/syntho/busybox:1.28" for pool in POOLS},
     },
     "images/digests": {
         container("core-worker", "/image"): f"mirror.example.com/syntho/syntho-core-api:1.10@{DIGESTS['core']}",
@@ -171,10 +180,10 @@ TABLE: dict[str, dict[str, Json]] = {
     "cluster-name": {
         "RayCluster/other:/metadata/name": "other",
         "RayCluster/ray-cluster": None,
-        env("core", "RAY_ADDRESS"): "other-head-svc.syntho.svc.cluster.local",
-        env("backend", "RAY_URL"): "http://other-head-svc.syntho.svc.cluster.local:8265",
+        env("core", "RAY_ADDRESS"): "other-head-svc.site.svc.cluster.local",
+        env("backend", "RAY_URL"): "http://other-head-svc.site.svc.cluster.local:8265",
     },
-    "ray/address": {env("core", "RAY_ADDRESS"): "ray-cluster-head-svc.syntho.svc.cluster.local"},
+    "ray/address": {env("core", "RAY_ADDRESS"): "ray-cluster-head-svc.site.svc.cluster.local"},
     "ray/head-only": {head(f"{HEAD}/resources"): resources("2", "3G"), "RayCluster/ray-cluster:/spec/workerGroupSpecs": None},
     "ray/two-pools": {
         head(f"{HEAD}/resources"): resources("1", "2G"),
@@ -192,7 +201,10 @@ TABLE: dict[str, dict[str, Json]] = {
         group("gpu", f"{WORKER}/resources"): resources("6", "7G"),
         group("gpu", f"{WORKER}/securityContext"): RESTRICTED,
         group("gpu", "/template/spec/initContainers/0/image"): "mirror.example.com/syntho/busybox:1.28",
+        group("gpu", "/template/spec/initContainers/0/securityContext"): RESTRICTED,
         group("gpu", "/template/spec/volumes/[name=log-volume]/emptyDir"): {},
+        **{group("gpu", f"/template/{field}"): {} for field in ("spec/nodeSelector", "spec/affinity", "metadata/annotations")},
+        group("gpu", "/template/spec/tolerations"): [],
         group("smallGroup", ""): None,
     },
     "ray/autoscaling": {
@@ -200,7 +212,8 @@ TABLE: dict[str, dict[str, Json]] = {
         group("workergroup", "/minReplicas"): 1,
         group("workergroup", "/maxReplicas"): 3,
         group("smallGroup", "/maxReplicas"): 3,
-        f"{OPERATOR}/command": ["/manager", "-watch-namespace", "syntho"],
+        "RayCluster/ray-cluster:/spec/autoscalerOptions": {"imagePullPolicy": "IfNotPresent", "securityContext": RESTRICTED},
+        f"{OPERATOR}/command": ["/manager", "-watch-namespace", "site"],
         head("/spec/automountServiceAccountToken"): True,
     },
     "scheduling/ray-head": scheduled("head", head(""), "ray-head"),
@@ -256,27 +269,30 @@ TABLE: dict[str, dict[str, Json]] = {
         "Ingress/frontend-ingress:/spec/tls": None,
         env("backend", "FRONTEND_URL"): f"http://{HOST}",
         rule(HOST, "~1"): 3000,
-        rule(HOST, "~1api~1*"): 80,
+        **api(HOST),
         "Service/backend:/spec/ports/[port=80]/targetPort": 8000,
     },
     "ingress/tls-secret": {
+        "Ingress/frontend-ingress:/spec/ingressClassName": "traefik",
         "Ingress/frontend-ingress:/spec/tls": [{"hosts": [HOST], "secretName": "my-tls"}],
         env("backend", "FRONTEND_URL"): f"https://{HOST}",
-        rule(HOST, "~1api~1*"): 80,
+        **api(HOST),
     },
     "ingress/cert-manager": {
+        "Ingress/frontend-ingress:/spec/ingressClassName": "traefik",
+        env("backend", "FRONTEND_URL"): f"https://{HOST}",
         "Ingress/frontend-ingress:/metadata/annotations/cert-manager.io~1cluster-issuer": "letsencrypt",
         "Ingress/frontend-ingress:/spec/tls": [{"hosts": [HOST], "secretName": "frontend-tls"}],
-        rule(HOST, "~1api~1*"): 80,
+        **api(HOST),
     },
     "ingress/off": {"Ingress/frontend-ingress": None, "Service/frontend:/spec/ports/0/port": 3000, env("backend", "EXTRA_ALLOWED_HOSTS"): (
-        f"{HOST} backend.syntho.svc.cluster.local")},
+        f"{HOST} backend.site.svc.cluster.local")},
     "ingress/second-host": {
         "Ingress/frontend-ingress:/spec/tls": [{"hosts": [HOST], "secretName": "my-tls"}, {"hosts": [SECOND], "secretName": "second-tls"}],
-        rule(HOST, "~1api~1*"): 80,
+        **api(HOST),
+        **api(SECOND),
         rule(SECOND, "~1"): 3000,
-        rule(SECOND, "~1api~1*"): 80,
-        env("backend", "EXTRA_ALLOWED_HOSTS"): f"{HOST} {SECOND} backend.syntho.svc.cluster.local",
+        env("backend", "EXTRA_ALLOWED_HOSTS"): f"{HOST} {SECOND} backend.site.svc.cluster.local",
         env("backend", "FRONTEND_URL"): f"https://{HOST}",
     },
     "tls/self-signed": {
@@ -346,6 +362,7 @@ TABLE: dict[str, dict[str, Json]] = {
         **NO_REDIS,
         env("core", "CELERY_BROKER_URL"): "redis://redis.example.com:6380/1",
         env("backend", "REDIS_HOST"): "redis.example.com",
+        env("backend-worker", "REDIS_PORT"): "6380",
         env("backend", "REDIS_DB_INDEX"): "0",
         container("core-worker", "/livenessProbe/exec/command/2"): "celery -b redis://redis.example.com:6380/1 inspect ping -d celery@$HOSTNAME",
     },
@@ -354,6 +371,7 @@ TABLE: dict[str, dict[str, Json]] = {
         **{env(name, variable): REDISS for name in ("core", "core-worker") for variable in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND")},
         **{container("core-worker", f"/{probe}/exec/command/2"): PING for probe in ("livenessProbe", "readinessProbe")},
         secret("core-worker", "SECRET_REDIS_PASSWORD_URL"): "redis.password.url",
+        env("backend", "REDIS_HOST"): "redis.example.com",
         env("backend", "REDIS_PORT"): "6380",
         env("backend-worker", "REDIS_DB_INDEX"): "8",
     },
@@ -398,7 +416,9 @@ def environment(component: str) -> list[str]:
 def differs(objects: Objects, place: str, expected: Json) -> bool:
     """Is something else than `expected` at a place of TABLE?"""
     of, _, path = place.partition(":")
-    return of in objects if expected is None and not path else bool(at(objects[of], path) != expected)
+    if expected is None and not path:
+        return of in objects
+    return of not in objects or bool(at(objects[of], path) != expected)
 
 
 @pytest.mark.parametrize("component", TABLE)
@@ -511,6 +531,7 @@ EVERYTHING = [
 CHANGED_BY_OTHERS = {  # what a row says of a component alone, and another one changes, as it should
     "Ingress/frontend-ingress:/spec/tls",  # ingress/second-host
     head("/spec/automountServiceAccountToken"),  # ray/autoscaling
+    *(group("gpu", f"/template/{field}") for field in ("spec/nodeSelector", "spec/affinity", "spec/tolerations", "metadata/annotations")),
     head("/spec/nodeSelector"),  # scheduling/ of another part
     group("workergroup", "/template/spec/nodeSelector"),
     group("smallGroup", ""),  # ray/two-pools

@@ -273,5 +273,5 @@ def test_the_core_finds_its_database_where_the_guide_says_backend(pinned: Pinned
 def test_what_the_guide_calls_by_another_name_is_there(pinned: Pinned) -> None:
     objects = pinned.objects(["ray/address"])
     address = at(objects["Deployment/core"], "/spec/template/spec/containers/0/env/[name=RAY_ADDRESS]/value")
-    assert address == "ray-cluster-head-svc.syntho.svc.cluster.local"
+    assert address == "ray-cluster-head-svc.site.svc.cluster.local"
     assert ("Deployment/ray-operator" in objects, "Deployment/kuberay-operator" in objects) == (False, True)

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from syntho_deploy.doctor import job
 from syntho_deploy.secrets.sentinels import pod_specs
-from tests.components.conftest import Objects, Pinned
+from tests.components.conftest import NAMESPACE, Objects, Pinned
 from tests.components.test_components import BASE
 
 ALL_IN_CHART = [*BASE, "ray/two-pools", "postgres/in-chart", "redis/in-chart", "ingress/nginx", "security/network-policies"]
-HOME = "syntho"
+HOME = NAMESPACE
 HEAD_PORTS = frozenset([6379, 8265, 10001])
 
 
@@ -36,9 +37,14 @@ OUTSIDE = [
     End("controller", namespace="ingress-nginx"),
     End("dns", (("k8s-app", "kube-dns"),), "kube-system", ports=frozenset([53, 8080])),
     End("stranger", (("app", "backend"),), "elsewhere", ports=frozenset([5432])),  # with a label that means nothing there
+    End("node's dns", address="169.254.20.10", ports=frozenset([53])),
     End("data", address="10.9.8.7", ports=frozenset([5432, 6379, 1521])),
     End("apiserver", address="10.0.0.1", ports=frozenset([443, 6443, 10250])),
     End("internet", address="93.184.216.34", ports=frozenset([443])),
+]
+GUESTS = [  # pods of the namespace that others make, at times
+    End("doctor", tuple(job.LABELS.items()), HOME),
+    End("acme solver", (("acme.cert-manager.io/http01-solver", "true"),), HOME, ports=frozenset([8089])),
 ]
 
 
@@ -85,7 +91,7 @@ def matches(peer: dict[str, Any], end: End) -> bool:
     return end.namespace == HOME and selects(peer["podSelector"], dict(end.labels))
 
 
-def allowed(policies: list[dict[str, Any]], way: str, this: End, other: End, port: int) -> bool:
+def allowed(policies: list[dict[str, Any]], way: str, this: End, other: End, port: int, protocol: str) -> bool:
     """Do the policies of HOME let `this` take part in a connection? way: Ingress or Egress, seen from `this`."""
     mine = [one["spec"] for one in policies if this.namespace == HOME and selects(one["spec"]["podSelector"], dict(this.labels))]
     mine = [spec for spec in mine if way in spec["policyTypes"]]
@@ -94,39 +100,41 @@ def allowed(policies: list[dict[str, Any]], way: str, this: End, other: End, por
     for rule in (rule for spec in mine for rule in spec.get(way.lower(), [])):
         peers = rule["from" if way == "Ingress" else "to"]
         assert peers, "an empty list of peers means everybody"
-        by_port = not rule.get("ports") or any(one["port"] == port and one["protocol"] == "TCP" for one in rule["ports"])
+        by_port = not rule.get("ports") or any(one["port"] == port and one["protocol"] == protocol for one in rule["ports"])
         if by_port and any(matches(peer, other) for peer in peers):
             return True
     return False
 
 
-def flows(objects: Objects) -> set[tuple[str, str, int]]:
+def flows(objects: Objects, protocol: str = "TCP") -> set[tuple[str, str, int]]:
     """Every connection to a port that something listens on, of which one end is a pod of ours, that both ends let through."""
     policies = [item for item in objects.values() if item["kind"] == "NetworkPolicy"]
-    every = [*ends(objects), *OUTSIDE]
+    every = [*ends(objects), *GUESTS, *OUTSIDE]
     return {
         (source.name, target.name, port)
         for source in every
         for target in every
         if source is not target and HOME in (source.namespace, target.namespace)
         for port in target.ports
-        if allowed(policies, "Egress", source, target, port) and allowed(policies, "Ingress", target, source, port)
+        if allowed(policies, "Egress", source, target, port, protocol) and allowed(policies, "Ingress", target, source, port, protocol)
     }
 
 
 CORES, BACKENDS = ("core", "core-worker"), ("backend", "backend-worker")
 RAY = ("ray head", "ray smallGroup", "ray workergroup")
 PODS = (*CORES, *BACKENDS, "frontend", "postgres", "database", "redis", "kuberay-operator", *RAY)
+NAMES = {(source, target, 53) for source in (*PODS, "doctor", "acme solver") for target in ("dns", "node's dns")}
 EXPECTED = {
     ("controller", "frontend", 3000), ("controller", "backend", 8000), ("frontend", "backend", 8000), ("backend", "ray head", 8265),
+    ("controller", "acme solver", 8089),
     *((source, "core", 8080) for source in BACKENDS),
     *((source, "redis", 6379) for source in (*CORES, *BACKENDS)),
     *((source, "postgres", 5432) for source in CORES),
     *((source, "database", 5432) for source in BACKENDS),
     *((source, "ray head", port) for source in (*CORES, *RAY[1:]) for port in (6379, 8265, 10001)),
     ("kuberay-operator", "ray head", 8265), ("kuberay-operator", "apiserver", 443), ("kuberay-operator", "apiserver", 6443),
-    *((source, "data", port) for source in (*CORES, *BACKENDS, *RAY) for port in (5432, 6379, 1521)),
-    *((source, "dns", 53) for source in PODS),
+    *((source, "data", port) for source in (*CORES, *BACKENDS, *RAY, "doctor") for port in (5432, 6379, 1521)),
+    *NAMES,
 }  # fmt: skip
 
 
@@ -134,6 +142,7 @@ def test_only_the_flows_that_exist_are_let_through(pinned: Pinned) -> None:
     objects = pinned.objects(ALL_IN_CHART)
     assert {end.name for end in ends(objects)} == set(PODS)
     assert flows(objects) == EXPECTED
+    assert {flow for flow in flows(objects, "UDP") if flow[2] == 53} == NAMES
 
 
 def test_every_address_that_a_pod_is_told_of_can_be_reached(pinned: Pinned) -> None:
@@ -147,7 +156,9 @@ def test_every_address_that_a_pod_is_told_of_can_be_reached(pinned: Pinned) -> N
         texts = [str(one.get("env")) for pod in pod_specs(item) for one in pod["containers"] if item["kind"] in ("Deployment", "StatefulSet")]
         for service, spec in services.items():
             for port in spec["ports"]:
-                addresses = [f"{before}{service}{after}:{port['port']}" for before in ("//", "@") for after in ("", ".syntho.svc.cluster.local")]
+                addresses = [
+                    f"{before}{service}{after}:{port['port']}" for before in ("//", "@") for after in ("", f".{NAMESPACE}.svc.cluster.local")
+                ]
                 if any(address in text for address in addresses for text in texts):
                     targets = [end for end in ends(objects) if selects({"matchLabels": spec["selector"]}, dict(end.labels))]
                     told |= {(name.partition("/")[2], target.name, port["targetPort"]) for target in targets}

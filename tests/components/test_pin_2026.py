@@ -361,7 +361,7 @@ def ingress_off(build: Build) -> None:
 
 def ingress_nginx(build: Build) -> None:
     found = build("ingress/nginx")
-    assert rule(found) == {"/": ("frontend", 3000), "/api/*": ("backend", 80)}
+    assert rule(found) == {"/": ("frontend", 3000), "/api": ("backend", 80)}
     assert [port["port"] for port in found["Service/backend"]["spec"]["ports"]] == [80]
     assert "tls" not in found["Ingress/frontend-ingress"]["spec"]
     assert env(found, "Deployment/backend", "FRONTEND_URL") == "http://h.example.com"
@@ -370,7 +370,7 @@ def ingress_nginx(build: Build) -> None:
 
 def ingress_tls_secret(build: Build) -> None:
     found = build("ingress/tls-secret")
-    assert rule(found) == {"/": ("frontend", 3000), "/api/*": ("backend", 80)}
+    assert rule(found) == {"/": ("frontend", 3000), "/api": ("backend", 80)}
     assert at(found, "Ingress/frontend-ingress", "/spec/tls") == [{"hosts": ["h.example.com"], "secretName": "tls-here"}]
     assert env(found, "Deployment/backend", "FRONTEND_URL") == "https://h.example.com"
     assert env(found, "Deployment/backend", "SECURE_COOKIES") == "true"
@@ -378,7 +378,7 @@ def ingress_tls_secret(build: Build) -> None:
 
 def ingress_cert_manager(build: Build) -> None:
     found = build("ingress/cert-manager")
-    assert rule(found) == {"/": ("frontend", 3000), "/api/*": ("backend", 80)}
+    assert rule(found) == {"/": ("frontend", 3000), "/api": ("backend", 80)}
     assert at(found, "Ingress/frontend-ingress", "/metadata/annotations/cert-manager.io~1cluster-issuer") == "issuer-here"
     assert at(found, "Ingress/frontend-ingress", "/spec/tls") == [{"hosts": ["h.example.com"], "secretName": "frontend-tls"}]
     assert env(found, "Deployment/backend", "FRONTEND_URL") == "https://h.example.com"

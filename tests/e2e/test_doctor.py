@@ -113,7 +113,7 @@ def test_a_deployed_environment_is_well(home: Site) -> None:
 def test_of_an_environment_that_is_yet_to_be_deployed_only_the_host_is_taken(home: Site, bare: Site) -> None:
     found = doctor(bare)
     assert ill(found) == ["ingress-hosts"]
-    assert only(found, "ingress-hosts").what == f"syntho.localhost with /, /api/* is taken by {home.namespace}/frontend-ingress"
+    assert only(found, "ingress-hosts").what == f"syntho.localhost with /, /api is taken by {home.namespace}/frontend-ingress"
     assert only(found, "namespace").what.endswith("deploy makes it")
 
 

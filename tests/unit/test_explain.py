@@ -75,10 +75,12 @@ def test_the_origin_of_an_item_moves_with_it(project: Path, helm: Helm) -> None:
 
 
 def test_a_field_knows_the_patch_and_the_values_behind_it(project: Path, helm: Helm) -> None:
-    found = _one(project, helm, "Ingress/frontend-ingress:/spec/rules/0/http/paths/[path=~1api~1*]/backend/service/port/number")
-    assert found.value == 80
-    assert [origin.layer for origin in found.origins] == ["ingress/nginx"]
-    assert found.reaches == ("syntho-ui:/backend/service/port (chart default)",)
+    patch = [{"op": "replace", "path": "/spec/replicas", "value": 2}]
+    _overlay(project, [{"target": {"kind": "Deployment", "name": "core"}, "patch": patch}], "syntho-ui.manifests.yaml")
+    found = _one(project, helm, "Deployment/core:/spec/replicas")
+    assert found.value == 2
+    assert [origin.layer for origin in found.origins] == ["local"]
+    assert found.reaches == ("syntho-ui:/core/replicaCount (chart default)",)
 
 
 def test_a_field_behind_a_secret_of_the_chart_knows_its_values(project: Path, helm: Helm) -> None:
