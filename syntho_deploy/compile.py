@@ -14,17 +14,19 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from syntho_deploy import documents
 from syntho_deploy.documents import Json
 from syntho_deploy.environment import Environment, Release, Roles, load_environment, load_roles
-from syntho_deploy.errors import InputError, InputErrors, Mark, nearest, raise_all
-from syntho_deploy.helm import Helm, api_versions, crds, flatten, has_subcharts
+from syntho_deploy.errors import DeployError, InputError, Mark, nearest, noting, raise_all, together
+from syntho_deploy.helm import Helm, api_versions, at_hand, crds, flatten, has_subcharts
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.layers import Layer, layers
-from syntho_deploy.overlays.manifests import Manifest, Manifests, is_object
+from syntho_deploy.overlays.manifests import Manifest, Manifests, check_files, is_object
 from syntho_deploy.overlays.patch import Layers, apply, load_values_patch
+from syntho_deploy.overlays.references import References
+from syntho_deploy.overlays.unread import unread
 from syntho_deploy.overlays.variables import substitute
 from syntho_deploy.secrets.sentinels import TOKEN, Place, SecretObject, cut, is_secret, label, placeholders, sentinel
 from syntho_deploy.vendor import Pin, Vendored, load_pin, vendored
@@ -174,7 +176,7 @@ class Compiled(NamedTuple):
 class Project:
     """An environment with everything that its compile reads, each file once.
 
-    Faults of all layers and charts are collected and raised together by `values` and `compile`.
+    Whatever finds a fault raises it together with every other that does not follow from it, of all layers and charts.
     """
 
     environment: Environment
@@ -185,12 +187,15 @@ class Project:
     secret_marks: dict[str, Mark] = field(default_factory=dict)
     origins: dict[str, Layers] = field(default_factory=dict)  # of each chart's values
     manifests: dict[str, Manifests] = field(default_factory=dict)  # of each chart, patched, before secrets are cut out
+    hooks: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of each chart, left out
     operations: dict[str, list[dict[str, Json]]] = field(default_factory=dict)  # plain RFC 6902, of each chart
     reached: dict[str, Any] = field(default_factory=dict)  # what `explain.reaches` found, of each chart
     _compiled: Compiled | None = None
     _values: dict[str, Json] = field(default_factory=dict)
-    _values_errors: list[InputError] = field(default_factory=list)
+    _values_errors: dict[str, list[InputError]] = field(default_factory=dict)  # of each chart
+    _looked_up: set[str] = field(default_factory=set)  # variables
     _open: list[str] = field(default_factory=list)
+    _sound: bool = False  # there is no fault in the values, nor a file that nothing reads
 
     @classmethod
     def load(cls, root: Path, name: str, checked: dict[Path, Vendored] | None = None) -> Project:
@@ -198,33 +203,59 @@ class Project:
 
         checked: the charts that this run has checked already, by pin file; added to.
         """
-        environment = load_environment(root, name)
-        pin = load_pin(root, environment.pin_file)
-        roles = load_roles(root, pin.overlays, environment)
-        charts = {release.chart for release in roles.releases}
-        for chart in pin.charts:
-            if chart not in charts:
-                raise InputError(
-                    f'no release is of the chart "{chart}"', roles.marks.get("releases", roles.file), f"name it under releases in {roles.file.name}"
-                )
-        for release in roles.releases:
-            if release.chart not in pin.charts:
-                raise InputError(f'the release "{release.key}" is of the chart "{release.chart}", which the pin does not have', roles.file)
-        reserved = {"env", "namespace", *roles.derived, *(f"release.{release.key}" for release in roles.releases)}
-        for variable in environment.vars:
-            if variable in reserved:
-                raise InputError(f'the variable "{variable}" is a derived one and cannot be set', environment.marks.get("vars"), "use another name")
-        charts_on_disk = checked.get(pin.path) if checked else None
-        charts_on_disk = charts_on_disk or _flattened(root, vendored(root, pin))
-        if checked is not None:
-            checked[pin.path] = charts_on_disk
-        return cls(environment, pin, charts_on_disk, roles, layers(environment, pin.overlays, pin.charts))
+        errors: list[InputError] = []
+        environment = load_environment(root, name, errors)
+        try:
+            pin = load_pin(root, environment.pin_file)
+            found = layers(environment, pin.overlays, errors)
+            roles = load_roles(root, pin.overlays, environment)
+            raise_all(_release_faults(environment, pin, roles))
+            charts = _charts(root, pin, checked)
+        except InputError as error:  # all that follows needs what is missing now
+            raise together([*errors, error]) from None
+        except DeployError:
+            raise_all(errors)
+            raise
+        project = cls(environment, pin, charts, roles, found)
+        if errors:
+            project._refuse(errors)
+        return project
+
+    def _refuse(self, errors: list[InputError]) -> NoReturn:
+        """Raise these faults and every other that can be told without them mended, of both charts and all files."""
+        errors = list(errors)
+        errors += unread(self.environment, self.pin.overlays, self.pin.charts, self.layers)
+        for chart in self.pin.charts:
+            with noting(errors):
+                self._chart_values(chart)
+            errors += self._values_errors[chart]
+        self._objects(at_hand(), errors)
+        raise together([*errors, *self._idle_names()])
+
+    def _idle_names(self) -> list[InputError]:
+        """The variables and secrets of the environment that no file of its layers names; none as long as files or layers are missing."""
+        environment = self.environment
+        try:
+            used = References.of(self.layers, self.pin.charts, self.roles)
+        except InputError:
+            return []
+        if len(self.layers) < len(environment.components):
+            return []
+        return [
+            *(self._unused("variable", name, environment.marks[f"vars.{name}"]) for name in environment.vars if name not in used.vars),
+            *(self._unused("secret", name, spec.mark) for name, spec in environment.secrets.items() if spec.named and name not in used.secrets),
+        ]
+
+    def _unused(self, kind: str, name: str, mark: Mark) -> InputError:
+        reference = f"secret:{name}" if kind == "secret" else name
+        return InputError(f'nothing uses the {kind} "{name}"', mark, f"put ${{{reference}}} into an overlay, or remove it here")
 
     def lookup(self, name: str, where: Mark) -> Json:
         """The value of a variable. Raises `InputError` for an unknown one, with the nearest."""
         if name.startswith("secret:"):
             return self._secret(name.removeprefix("secret:"), where)
         if name in self.environment.vars:
+            self._looked_up.add(name)
             return self.environment.vars[name]
         builtin = {"env": self.environment.name, "namespace": self.environment.target.namespace}
         builtin |= {f"release.{release.key}": release.name for release in self.roles.releases}
@@ -277,16 +308,14 @@ class Project:
             values = self.defaults(chart)
             claimed = self.origins[chart] = Layers()
             plain = self.operations[chart] = []
+            errors = self._values_errors[chart] = []
             for layer in self.layers:
                 file = layer.values(chart)
                 if file:
-                    try:
-                        operations = load_values_patch(file)
-                    except InputError as error:
-                        self._values_errors.append(error)
-                        continue
-                    values, done = apply(values, operations, self.lookup, layer.name, claimed, self._values_errors, values=True)
-                    plain += done
+                    with noting(errors):
+                        operations = load_values_patch(file, errors)
+                        values, done = apply(values, operations, self.lookup, layer.name, claimed, errors, values=True)
+                        plain += done
             self._open.remove(chart)
             self._values[chart] = values
         return self._values[chart]
@@ -301,7 +330,10 @@ class Project:
     def values(self) -> dict[str, Json]:
         """The values of each chart, with sentinels. Raises every fault of every overlay at once."""
         found = {chart: self._chart_values(chart) for chart in self.pin.charts}
-        raise_all(_flat(self._values_errors))
+        if not self._sound:
+            if any(self._values_errors.values()) or unread(self.environment, self.pin.overlays, self.pin.charts, self.layers):
+                self._refuse([])
+            self._sound = True
         return found
 
     def shown_values(self) -> dict[str, Json]:
@@ -325,9 +357,21 @@ class Project:
         A render is a function of the chart, the values, release, namespace, version and helm, so it is kept in `.cache/renders`
         by their digest: a deploy with nothing to do starts no helm.
         """
-        values = self.values()
-        with ThreadPoolExecutor(len(values)) as pool:
-            return dict(zip(values, pool.map(lambda chart: self._render(helm, chart, values[chart]), values), strict=True))
+        self.values()
+        errors: list[InputError] = []
+        rendered = self._renders(helm, errors)
+        raise_all(errors)
+        return rendered
+
+    def _renders(self, helm: Helm, errors: list[InputError]) -> dict[str, str]:
+        """Those of the charts that render. Faults go to `errors`, but for those of values that are known to be wrong."""
+        with ThreadPoolExecutor(len(self.pin.charts)) as pool:
+            started = {chart: pool.submit(self._render, helm, chart, self._values[chart]) for chart in self.pin.charts if chart in self._values}
+        rendered = {}
+        for chart, render in started.items():
+            with noting([] if self._values_errors[chart] else errors):
+                rendered[chart] = render.result()
+        return rendered
 
     def render_defaults(self, helm: Helm) -> dict[str, str]:
         """What helm prints for each chart with the chart's own values, for this environment's releases and namespace."""
@@ -365,35 +409,68 @@ class Project:
         """The compiled charts, made once. Raises `InputError` for whatever an overlay, a chart or a secret's place makes impossible."""
         if self._compiled:
             return self._compiled
-        rendered = self.render(helm)
+        self.values()
         errors: list[InputError] = []
-        objects: dict[str, list[dict[str, Json]]] = {}
-        hooks: dict[str, tuple[str, ...]] = {}
-        for chart, text in rendered.items():
-            try:
-                found = documents.load_manifests(text)
-            except ValueError as error:
-                raise InputError(f"the chart {chart} renders to something that is not YAML objects: {error}") from None
-            found = [part for item in found for part in (item.get("items") or [] if item.get("kind") == "List" else [item])]
-            for item in found:
-                if not is_object(item):
-                    raise InputError(f"the chart {chart} renders an object without apiVersion, kind or metadata.name: {str(item)[:200]}")
-            hooks[chart] = tuple(sorted(label(item) for item in found if _hook(item)))
-            rendered_objects = [Manifest(item) for item in found if not _hook(item)]
-            manifests = self.manifests[chart] = Manifests(chart, self.environment.name, self.lookup, rendered_objects, errors)
-            manifests.apply(self.layers)
-            objects[chart] = [manifest.item for manifest in manifests.kept]
-        raise_all(_flat(errors))
+        objects = self._objects(helm, errors)
+        if errors:
+            raise together([*errors, *self._idle_names()])
         whole = cut([item for items in objects.values() for item in items], self._places(), self._secret_object_name())
-        self._refuse_dead_secrets(whole.found)
+        self._refuse_unused(whole.found)
         remaining = iter(whole.objects)
         charts = {}
         for chart, items in objects.items():
             count = sum(not is_secret(item) for item in items)
-            charts[chart] = self._freeze(chart, [next(remaining) for _ in range(count)], hooks[chart])
+            charts[chart] = self._freeze(chart, [next(remaining) for _ in range(count)])
         _refuse_twins(charts)
         self._compiled = Compiled(self.environment, self.roles, self.pin, charts, whole.secrets, self._secret_object_name(), self._public())
         return self._compiled
+
+    def _objects(self, helm: Helm | None, errors: list[InputError]) -> dict[str, list[dict[str, Json]]]:
+        """The objects of each chart as the layers leave them. Faults go to `errors`, and a chart that has one of its own is left out.
+
+        helm: None where there is none yet. Then, and for a chart that does not render, the layers' files are checked alone.
+        """
+        rendered = self._renders(helm, errors) if helm else {}
+        objects: dict[str, list[dict[str, Json]]] = {}
+        for chart in self.pin.charts:
+            if chart not in rendered:
+                check_files(self.layers, chart, self.lookup, errors)
+                continue
+            with noting(errors):
+                found = self._rendered_objects(chart, rendered[chart])
+                self.hooks[chart] = tuple(sorted(label(item) for item in found if _hook(item)))
+                items = [Manifest(item) for item in found if not _hook(item)]
+                manifests = self.manifests[chart] = Manifests(
+                    chart, self.environment.name, self.lookup, items, errors, bool(self._values_errors[chart])
+                )
+                manifests.apply(self.layers)
+                objects[chart] = [manifest.item for manifest in manifests.kept]
+        return objects
+
+    def _rendered_objects(self, chart: str, text: str) -> list[dict[str, Json]]:
+        try:
+            found = documents.load_manifests(text)
+        except ValueError as error:
+            raise InputError(f"the chart {chart} renders to something that is not YAML objects: {error}") from None
+        found = [part for item in found for part in (item.get("items") or [] if item.get("kind") == "List" else [item])]
+        for item in found:
+            if not is_object(item):
+                raise self._no_object(chart, item)
+        return found
+
+    def _no_object(self, chart: str, item: Json) -> InputError:
+        """The error for a rendered object without what each has. Where its name is a number, the operation that set it is named."""
+        metadata = item.get("metadata")
+        name = metadata.get("name") if isinstance(metadata, dict) else None
+        if not isinstance(name, bool | int | float):
+            return InputError(f"the chart {chart} renders an object without apiVersion, kind or metadata.name: {str(item)[:200]}")
+        bare = (
+            (keys, documents.read_by_helm(str(value))) for keys, value in documents.walk(self._values[chart]) if isinstance(value, str | int | float)
+        )
+        same = (self.origins[chart].origin(keys) for keys, value in bare if type(value) is type(name) and value == name)
+        mark = next((setters[-1].mark for setters in same if setters), None)
+        what = f"the chart {chart} renders a {item.get('kind')} with the name {documents.canonical(name)}, which is no text"
+        return InputError(what, mark, "the chart prints it without quotes: write a name that begins with a letter")
 
     def _named_secrets(self) -> list[str]:
         return [name for name, spec in self.environment.secrets.items() if spec.named]
@@ -418,12 +495,13 @@ class Project:
     def _secret_object_name(self) -> str:
         return str(substitute(self.roles.secret, self.lookup, self.roles.marks["secret"]))
 
-    def _refuse_dead_secrets(self, found: frozenset[str]) -> None:
-        errors = []
+    def _refuse_unused(self, found: frozenset[str]) -> None:
+        """Refuse variables and secrets that nothing uses. found: the secrets that arrive in a manifest."""
+        environment = self.environment
+        errors = [self._unused("variable", name, environment.marks[f"vars.{name}"]) for name in environment.vars if name not in self._looked_up]
         for name in self._named_secrets():
             if name not in self.secret_marks:
-                mark = self.environment.secrets[name].mark
-                errors.append(InputError(f'nothing uses the secret "{name}"', mark, f"put ${{secret:{name}}} into an overlay, or remove it here"))
+                errors.append(self._unused("secret", name, environment.secrets[name].mark))
             elif name not in found:
                 mark = self.secret_marks[name]
                 errors.append(
@@ -431,7 +509,7 @@ class Project:
                 )
         raise_all(errors)
 
-    def _freeze(self, chart: str, items: list[dict[str, Json]], hooks: tuple[str, ...]) -> CompiledChart:
+    def _freeze(self, chart: str, items: list[dict[str, Json]]) -> CompiledChart:
         target, release = self.environment.target, self.roles.release_of(chart)
         manifests: dict[str, dict[str, Json]] = {}
         for item in items:
@@ -451,7 +529,7 @@ class Project:
         return CompiledChart(
             release, target.namespace, str(described["name"]),
             f"{version}{'.' if '+' in version else '+'}{lock.commit[:12]}.{digest[:12]}", str(described.get("appVersion") or ""),
-            manifests, texts, digest, self.shown_values()[chart], self._provenance(chart, digest), hooks,
+            manifests, texts, digest, self.shown_values()[chart], self._provenance(chart, digest), self.hooks[chart],
             _crds(folder, lock.charts[chart].sha256),
         )  # fmt: skip
 
@@ -465,6 +543,35 @@ class Project:
             "overlays": documents.sha256(*(part for file in files for part in (file.name, file.read_bytes()))),
             "digest": digest,
         }
+
+
+def _release_faults(environment: Environment, pin: Pin, roles: Roles) -> list[InputError]:
+    """Charts without a release, releases without a chart, and variables that have the name of a derived one."""
+    charts = {release.chart for release in roles.releases}
+    releases = roles.marks.get("releases", roles.file)
+    errors = [
+        InputError(f'no release is of the chart "{chart}"', releases, f"name it under releases in {roles.file.name}")
+        for chart in pin.charts if chart not in charts
+    ]  # fmt: skip
+    errors += [
+        InputError(f'the release "{one.key}" is of the chart "{one.chart}", which the pin does not have', roles.file)
+        for one in roles.releases if one.chart not in pin.charts
+    ]  # fmt: skip
+    reserved = {"env", "namespace", *roles.derived, *(f"release.{release.key}" for release in roles.releases)}
+    errors += [
+        InputError(f'the variable "{name}" is a derived one and cannot be set', environment.marks[f"vars.{name}"], "use another name")
+        for name in environment.vars if name in reserved
+    ]  # fmt: skip
+    return errors
+
+
+def _charts(root: Path, pin: Pin, checked: dict[Path, Vendored] | None) -> Vendored:
+    """The charts of a pin. checked: those that this run has checked already, by pin file; added to."""
+    known = checked.get(pin.path) if checked else None
+    found = known or _flattened(root, vendored(root, pin))
+    if checked is not None:
+        checked[pin.path] = found
+    return found
 
 
 def lint_together(projects: Iterable[Project], helm: Helm) -> None:
@@ -536,13 +643,6 @@ def _default(defaults: Json, keys: documents.Keys) -> list[str]:
         except (KeyError, IndexError, TypeError):
             return []
     return [defaults] if isinstance(defaults, str) and defaults else []
-
-
-def _flat(errors: list[InputError]) -> list[InputError]:
-    flat: list[InputError] = []
-    for error in errors:
-        flat += error.errors if isinstance(error, InputErrors) else [error]
-    return list({str(error): error for error in flat}.values())
 
 
 def _hook(item: dict[str, Any]) -> bool:

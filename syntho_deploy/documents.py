@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from syntho_deploy.errors import InputError, InputErrors, Mark
+from syntho_deploy.errors import InputError, Mark, raise_all
 
 Json = Any  # None, bool, int, float, str, list[Json] or dict[str, Json]
 Keys = tuple[str | int, ...]
@@ -92,10 +92,11 @@ def _scalar(text: str, where: Mark) -> Json:
     return text
 
 
-def load(path: Path, text: str | None = None) -> Document:
+def load(path: Path, text: str | None = None, faults: list[InputError] | None = None) -> Document:
     """Read one YAML document of a user's file.
 
-    text: the content, when it is already read. Returns data of JSON's types only; dates and `y` stay text.
+    text: the content, when it is already read; faults: where those go that leave the rest readable, for a caller that refuses the file
+    later, with what else is wrong. Returns data of JSON's types only; dates and `y` stay text.
     Raises `InputError` (exit 3, with file:line:column): unreadable, not UTF-8, broken YAML, more than one document, a
     duplicate key, a plain scalar that programs read differently, a tag, a merge key, aliases without bound.
     """
@@ -121,8 +122,10 @@ def load(path: Path, text: str | None = None) -> Document:
         loader.dispose()
     reader = _Reader(name)
     data = reader.value(node, ()) if node is not None else None
-    if reader.errors:
-        raise InputErrors(reader.errors) if len(reader.errors) > 1 else reader.errors[0]
+    if faults is None:
+        raise_all(reader.errors)
+    else:
+        faults += reader.errors
     return Document(name, data, reader.marks)
 
 
@@ -159,7 +162,7 @@ class _Reader:
                 return _scalar(node.value, where)
             except InputError as error:
                 self.errors.append(error)
-                return None
+                return node.value  # as it will be once it is quoted
         if node.tag != "tag:yaml.org,2002:str":
             self.errors.append(InputError(f"the tag {node.tag} has no meaning here", where, "remove it, or quote the value"))
         return node.value
@@ -309,6 +312,14 @@ def load_chart(path: Path) -> Json:
         raise InputError("this file does not exist", path, "run: invoke vendor") from None
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"broken YAML: {error}", path) from None
+
+
+def read_by_helm(text: str) -> Json:
+    """What helm takes a text for where a template prints it without quotes. A text that is no YAML by itself stays one."""
+    try:
+        return _HelmLoader.one(text)
+    except (yaml.YAMLError, ValueError):
+        return text
 
 
 def load_manifests(text: str) -> list[dict[str, Json]]:

@@ -33,6 +33,7 @@ ALPHABET = re.compile(r"[!-~]{10,}")  # of a generated password: printable, no b
 ALPHABET_LEAST = 10  # different characters
 ACCESS_MODES = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
 PRESENT = ("secrets", "config_maps", "services", "service_accounts", "claims", "ingress_classes", "priority_classes")
+SHAPES: tuple[tuple[str, Any], ...] = (("charts", str), ("components", list), ("vars", dict), ("secrets", dict), ("releases", dict))
 QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
 
 
@@ -124,7 +125,7 @@ class SecretSpec(NamedTuple):
 
 
 class Environment(NamedTuple):
-    """One `envs/<name>.yaml`. `marks` finds the line of a top-level key.
+    """One `envs/<name>.yaml`. `marks` finds the line of a top-level key, and of `cluster.<key>` and `vars.<name>`.
 
     before_upgrade: argv lists, run before a database's pod is replaced; graces: seconds that go before those of `GRACES`.
     """
@@ -242,9 +243,10 @@ def _unknown(name: str, known: list[str]) -> InputError:
     return InputError(f'there is no environment "{name}"{nearest(name, known)}', todo=f"environments: {listed}; a new one is a file in envs/")
 
 
-def load_environment(root: Path, name: str) -> Environment:
+def load_environment(root: Path, name: str, faults: list[InputError] | None = None) -> Environment:
     """Read `envs/<name>.yaml` under `root`, after settling a change to several files that was killed.
 
+    faults: where those go which leave an environment to go on with, for a caller that refuses it later, with what else is wrong.
     Raises `InputError` for an unknown name (with the nearest one) and, all at once, for every fault of the file.
     """
     transaction.settle(root)
@@ -255,8 +257,8 @@ def load_environment(root: Path, name: str) -> Environment:
         raise InputError(f'"{name}" is no name for an environment', file, todo)
     if name not in known:
         raise _unknown(name, known)
-    document = load(file)
     errors: list[InputError] = []
+    document = load(file, faults=errors)
     top = Section(document, (), errors)
     cluster = top.section("cluster")
     present = _present(cluster.section("present"))
@@ -290,14 +292,24 @@ def load_environment(root: Path, name: str) -> Environment:
         if value is None:
             top.fault(f'the variable "{key}" has no value', "vars", key, todo='write "" for an empty text')
     top.done()
-    raise_all(errors)
+    if faults is None or not _is_shaped(document.data):
+        raise_all(errors)
+    else:
+        faults += errors
+    marked = [*top.data, *(f"cluster.{key}" for key in cluster.data), *(f"vars.{key}" for key in variables)]
+    marks = {key: document.mark(*key.split(".", 1)) for key in marked}
     return Environment(
         name, root, file, target, pin_file, tuple(components),
         {item: document.mark("components", i) for i, item in enumerate(components)},
         dict(variables), specs, release_names, crds, namespace, protected,
-        {key: document.mark(*key.split(".", 1)) for key in [*top.data, *(f"cluster.{key}" for key in cluster.data)]},
+        marks,
         before, graces, present, asked, allow,
     )  # fmt: skip
+
+
+def _is_shaped(data: Any) -> bool:
+    """Has an environment's file the parts that all else depends on, right or wrong in themselves?"""
+    return isinstance(data, dict) and all(isinstance(data.get(key), kind | None) for key, kind in SHAPES)
 
 
 def _commands(top: Section, key: str) -> tuple[tuple[str, ...], ...]:

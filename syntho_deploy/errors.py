@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,12 +72,31 @@ class InputErrors(InputError):
         return "\n".join(str(error) for error in self.errors)
 
 
+def flat(errors: Iterable[InputError]) -> list[InputError]:
+    """Single errors, each once: what several layers or environments share is told once."""
+    single = [one for error in errors for one in (error.errors if isinstance(error, InputErrors) else [error])]
+    return list({str(error): error for error in single}.values())
+
+
+@contextmanager
+def noting(errors: list[InputError]) -> Iterator[None]:
+    """Note what is raised inside, and go on after it: for the parts of an input that do not need each other."""
+    try:
+        yield
+    except InputError as error:
+        errors += flat([error])
+
+
+def together(errors: Iterable[InputError]) -> InputError:
+    """The one error, or all of them as one `InputErrors`."""
+    single = flat(errors)
+    return single[0] if len(single) == 1 else InputErrors(single)
+
+
 def raise_all(errors: list[InputError]) -> None:
     """Raise nothing, the one error, or all of them as one `InputErrors`."""
-    if len(errors) == 1:
-        raise errors[0]
     if errors:
-        raise InputErrors(errors)
+        raise together(errors)
 
 
 def shown(where: Mark | Path) -> str:

@@ -328,6 +328,14 @@ def find(say: Callable[[str], None]) -> Helm:
     return Helm(tool.path, tool.version, tools.cache_dir() / "helm")
 
 
+def at_hand() -> Helm | None:
+    """The Helm 4 that is on this machine already."""
+    from syntho_deploy import tools
+
+    tool = next(one.tool for one in tools.status() if one.name == "helm")
+    return Helm(tool.path, tool.version, tools.cache_dir() / "helm") if tool else None
+
+
 def failure(stderr: str, release: str, namespace: str) -> DeployError:
     """The error that helm's stderr stands for."""
     text = _error_line(stderr)

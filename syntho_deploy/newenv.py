@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,11 @@ from typing import TypeVar
 from syntho_deploy import documents, edit, environment, schemas, tools
 from syntho_deploy.compile import Project
 from syntho_deploy.documents import Json
-from syntho_deploy.environment import DNS_LABEL, GENERATORS, Environment, Roles, load_environment, load_roles
+from syntho_deploy.environment import DNS_LABEL, GENERATORS, Environment, load_environment, load_roles
 from syntho_deploy.errors import DeployError, InputError, nearest, raise_all
 from syntho_deploy.helm import Helm
 from syntho_deploy.overlays.layers import Layer, components, layers
-from syntho_deploy.overlays.patch import load_manifest_patches, load_values_patch
-from syntho_deploy.overlays.variables import REFERENCE
+from syntho_deploy.overlays.references import References
 from syntho_deploy.secrets import sources
 from syntho_deploy.section import NAMES
 from syntho_deploy.vendor import load_pin
@@ -112,45 +111,6 @@ def _check_name(root: Path, name: str) -> None:
             raise InputError(f'"{name}" cannot be an environment: this folder would be its overlay', folder, "choose another name")
 
 
-@dataclass(frozen=True)
-class References:
-    """The variables and secrets that layers refer to, each with the layer that does so first."""
-
-    vars: dict[str, str]
-    secrets: dict[str, str]
-
-    @classmethod
-    def of(cls, found: list[Layer], charts: Iterable[str], roles: Roles) -> References:
-        """Those of these layers, through the derived variables too."""
-        names: dict[str, str] = {}
-        for layer in found:
-            for text in _texts(layer, charts):
-                _collect(text, layer.name, roles, names)
-        _collect(roles.secret, roles.file.name, roles, names)
-        builtin = {"env", "namespace", *roles.derived, *(f"release.{release.key}" for release in roles.releases)}
-        secrets = {name.removeprefix("secret:"): by for name, by in names.items() if name.startswith("secret:")}
-        return cls({name: by for name, by in names.items() if name not in builtin and ":" not in name}, secrets)
-
-
-def _texts(layer: Layer, charts: Iterable[str]) -> Iterator[str]:
-    """Every text of a layer's files that may hold a reference."""
-    for chart in charts:
-        values, manifests = layer.values(chart), layer.manifests(chart)
-        operations = list(load_values_patch(values)) if values else []
-        operations += [one for patch in load_manifest_patches(manifests) for one in patch.operations] if manifests else []
-        items: list[Json] = [[one.path, one.source, one.value] for one in operations]
-        items += [documents.load(file).data for file in layer.objects(chart)]
-        yield from (text for item in items for _, text in documents.walk(item) if isinstance(text, str))
-
-
-def _collect(text: str, by: str, roles: Roles, names: dict[str, str]) -> None:
-    for match in REFERENCE.finditer(text):
-        name = match[1]
-        if name and name not in names:
-            names[name] = by
-            _collect(roles.derived.get(name, ""), by, roles, names)
-
-
 class _Making:
     """One run: the text as it becomes the new environment's, and what is known on the way."""
 
@@ -158,7 +118,7 @@ class _Making:
         self.root, self.name, self.old, self.answers, self.terminal, self.say = root, name, old, answers, terminal, say
         self.pin = load_pin(root, old.pin_file)
         self.roles = load_roles(root, self.pin.overlays, old)
-        self.layers = layers(old, self.pin.overlays, self.pin.charts)
+        self.layers = layers(old, self.pin.overlays)
         self.text = old.file.read_bytes().decode("utf-8-sig")  # read_text would change line ends
         self.notes: list[str] = []
 
@@ -272,7 +232,7 @@ class _Making:
         if chosen is None or chosen == list(self.old.components):
             return False
         self._put(("components",), chosen)
-        self.layers = layers(self.old._replace(components=tuple(chosen), component_marks={}), self.pin.overlays, self.pin.charts)
+        self.layers = layers(self.old._replace(components=tuple(chosen), component_marks={}), self.pin.overlays)
         return True
 
     def _vars(self, was: References, used: References) -> None:

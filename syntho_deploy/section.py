@@ -84,4 +84,4 @@ class Section:
     def _label(self) -> str:
         if self.keys and isinstance(self.keys[-1], int):
             return "this item"
-        return ".".join(str(key) for key in self.keys) or "this file"
+        return ".".join(key for key in self.keys if isinstance(key, str)) or "this file"

@@ -297,7 +297,7 @@ def _users(root: Path, folder: Path) -> list[str]:
         try:
             environment = load_environment(root, name)
             pin = load_pin(root, environment.pin_file)
-            if any(layer.folder == folder for layer in layers(environment, pin.overlays, pin.charts)):
+            if any(layer.folder == folder for layer in layers(environment, pin.overlays)):
                 found.append(name)
         except InputError:
             found.append(name)

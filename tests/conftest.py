@@ -81,6 +81,14 @@ def write_files(folder: Path, files: dict[str, str]) -> Path:
     return folder
 
 
+def only_used(root: Path, name: str, environment: dict[str, Any]) -> dict[str, Any]:
+    """An environment's file with those of its variables that a file of its components or of its own overlay has: others are an error."""
+    layers = [f"components/{component}" for component in environment.get("components", [])] + [name]
+    files = [file for layer in layers for end in ("*.yaml", "*.objects/*.yaml") for file in root.glob(f"**/overlays/**/{layer}/{end}")]
+    texts = "".join(file.read_text(encoding="utf-8") for file in files)
+    return {**environment, "vars": {key: value for key, value in environment["vars"].items() if f"${{{key}}}" in texts}}
+
+
 def bare_template(helm: Helm, chart: Path, release: str = "r", namespace: str = "default") -> process.Result:
     """What helm itself prints for a chart as it lies there."""
     argv = [str(helm.path), "template", release, str(chart), "--namespace", namespace]

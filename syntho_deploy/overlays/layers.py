@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -33,14 +32,15 @@ def _file(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def layers(environment: Environment, search: tuple[str, ...], charts: Iterable[str]) -> list[Layer]:
+def layers(environment: Environment, search: tuple[str, ...], faults: list[InputError] | None = None) -> list[Layer]:
     """The layers of an environment: its components in their order, then `<overlays>/<environment>/`.
 
     search: the overlay folders of the pin, relative to the root; the first that has a component gives it.
-    Raises `InputError`: an unknown component (with the nearest), and a file that no chart of the pin is named by.
+    faults: where unknown components go, for a caller that refuses them later. Without it raises `InputError` for them, each with the nearest.
     """
     roots = [environment.root / folder for folder in search]
-    found, errors = [], []
+    found: list[Layer] = []
+    errors: list[InputError] = []
     for component in environment.components:
         folder = next((root / "components" / component for root in roots if is_component(root / "components" / component)), None)
         if folder is None or not _is_plain(component):
@@ -53,9 +53,10 @@ def layers(environment: Environment, search: tuple[str, ...], charts: Iterable[s
     own = next((root / environment.name for root in roots if (root / environment.name).is_dir()), None)
     if own:
         found.append(Layer(environment.name, own))
-    for layer in found:
-        errors += _strangers(layer, list(charts))
-    raise_all(errors)
+    if faults is None:
+        raise_all(errors)
+    else:
+        faults += errors
     return found
 
 
@@ -79,14 +80,3 @@ def components(roots: list[Path]) -> list[str]:
             folder = file.parent.parent if file.parent.name.endswith(".objects") else file.parent
             names.add(str(folder.relative_to(base)))
     return sorted(names - {"."})
-
-
-def _strangers(layer: Layer, charts: list[str]) -> list[InputError]:
-    """A file that nothing reads is a mistake in its name, and would be silently without effect."""
-    expected = [f"{chart}.{kind}" for chart in charts for kind in ("values.yaml", "manifests.yaml", "objects")]
-    errors = []
-    for path in sorted(layer.folder.iterdir()):
-        nested = path.is_dir() and any(path.rglob("*.yaml")) and not path.name.endswith(".objects")
-        if path.name not in expected and path.suffix != ".md" and not nested:
-            errors.append(InputError(f"nothing reads this{nearest(path.name, expected)}", path, f"an overlay folder has: {', '.join(expected)}"))
-    return errors

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from syntho_deploy import documents
 from syntho_deploy.documents import Json
-from syntho_deploy.errors import InputError, nearest
+from syntho_deploy.errors import InputError, Mark, nearest, noting
 from syntho_deploy.overlays.layers import Layer
 from syntho_deploy.overlays.patch import Layers, ManifestPatch, Operation, Setter, apply, load_manifest_patches
 from syntho_deploy.overlays.variables import Lookup, substitute
@@ -53,6 +53,7 @@ class Manifests:
     """The objects of one chart while layers are applied to them.
 
     own: the environment's own layer. It is the last, so that there is no order to spare it, and no reason to patch what is gone.
+    doubtful: the chart's values have faults, so that other objects may be there without them.
     """
 
     chart: str
@@ -60,6 +61,7 @@ class Manifests:
     lookup: Lookup
     everything: list[Manifest]
     errors: list[InputError]
+    doubtful: bool = False
     _patched: list[tuple[str, ManifestPatch, list[Manifest]]] = field(default_factory=list)
 
     @property
@@ -84,29 +86,17 @@ class Manifests:
             file_of_patches = layer.manifests(self.chart)
             if not file_of_patches:
                 continue
-            try:
-                patches = load_manifest_patches(file_of_patches)
-            except InputError as error:
-                self.errors.append(error)
-                continue
-            for patch in patches:
-                self._change(patch, layer.name)
+            with noting(self.errors):
+                for patch in load_manifest_patches(file_of_patches, self.errors):
+                    self._change(patch, layer.name)
 
     def _add(self, file: Path, layer: str) -> None:
-        try:
-            document = documents.load(file)
-            item = substitute(document.data, self.lookup, document.mark())
-        except InputError as error:
-            self.errors.append(error)
-            return
-        if not is_object(item):
-            self.errors.append(InputError("an object needs apiVersion, kind and metadata.name", document.mark()))
-            return
-        made = Manifest(item, added=Setter(layer, 0, Operation("add", "", document.mark())))
-        if any(other.label == made.label for other in self.kept):
-            self.errors.append(InputError(f"the chart already has {made.label}", document.mark(), "patch it by <chart>.manifests.yaml instead"))
-            return
-        self.everything.append(made)
+        with noting(self.errors):
+            mark, item = _load_object(file, self.lookup)
+            made = Manifest(item, added=Setter(layer, 0, Operation("add", "", mark)))
+            if any(other.label == made.label for other in self.kept):
+                raise InputError(f"the chart already has {made.label}", mark, "patch it by <chart>.manifests.yaml instead")
+            self.everything.append(made)
 
     def _change(self, patch: ManifestPatch, layer: str) -> None:
         named = [manifest for manifest in self.everything if manifest.item.get("kind") == patch.kind and patch.name in ("", name_of(manifest.item))]
@@ -129,7 +119,8 @@ class Manifests:
         if named and named[0].deleted:
             return InputError(f"{wanted} is deleted by {named[0].deleted.mark}", patch.mark, "remove one of the two")
         known = sorted({manifest.label for manifest in self.kept})
-        return InputError(f"no manifest is {wanted}{nearest(wanted, known)}", patch.mark, f"there are: {', '.join(known)}")
+        until = f" (until the values of {self.chart} are right)" if self.doubtful else ""
+        return InputError(f"no manifest is {wanted}{nearest(wanted, known)}", patch.mark, f"there are{until}: {', '.join(known)}")
 
     def _patch(self, manifest: Manifest, patch: ManifestPatch, layer: str) -> None:
         before = len(self.errors)
@@ -139,6 +130,28 @@ class Manifests:
             self.errors.append(InputError(what, patch.mark, "an object needs apiVersion, kind and metadata.name"))
         elif len(self.errors) == before:
             manifest.item = patched
+
+
+def _load_object(file: Path, lookup: Lookup) -> tuple[Mark, dict[str, Json]]:
+    """A whole object of a layer, and where it begins."""
+    document = documents.load(file)
+    item = substitute(document.data, lookup, document.mark())
+    if not is_object(item):
+        raise InputError("an object needs apiVersion, kind and metadata.name, all text", document.mark(), "write one object a file")
+    return document.mark(), item
+
+
+def check_files(layers: Iterable[Layer], chart: str, lookup: Lookup, errors: list[InputError]) -> None:
+    """What can be said of the layers' manifest patches and objects without the manifests: of their form, and of the names in them."""
+    for layer in layers:
+        for file in layer.objects(chart):
+            with noting(errors):
+                _load_object(file, lookup)
+        patches = layer.manifests(chart)
+        with noting(errors):
+            for operation in (operation for patch in (load_manifest_patches(patches, errors) if patches else ()) for operation in patch.operations):
+                with noting(errors):
+                    substitute([operation.path, operation.source, operation.value], lookup, operation.mark)
 
 
 def _target(patch: ManifestPatch) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jsonpatch
 
@@ -20,6 +20,7 @@ from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.variables import Lookup, substitute, substitute_path
 from syntho_deploy.section import Section
 
+T = TypeVar("T")
 NEEDS = {
     "add": ("path", "value"), "replace": ("path", "value"), "test": ("path", "value"),
     "remove": ("path",), "move": ("from", "path"), "copy": ("from", "path"),
@@ -296,32 +297,35 @@ class ManifestPatch(NamedTuple):
     why: str = ""
 
 
-def load_values_patch(file: Path) -> tuple[Operation, ...]:
-    """Read `<chart>.values.yaml`, once for all environments that have it. Raises `InputError` for all its faults at once."""
-    return _load_values_patch(file, file.stat().st_mtime_ns, file.stat().st_size)
+def load_values_patch(file: Path, faults: list[InputError] | None = None) -> tuple[Operation, ...]:
+    """Read `<chart>.values.yaml`, once for all environments that have it.
+
+    faults: where those of single operations go, which are left out. Without it raises `InputError` for all of them at once.
+    """
+    return _sound(_load_values_patch(file, file.stat().st_mtime_ns, file.stat().st_size), faults)
 
 
 @lru_cache(maxsize=1024)
-def _load_values_patch(file: Path, *version: int) -> tuple[Operation, ...]:
+def _load_values_patch(file: Path, *version: int) -> tuple[tuple[Operation, ...], tuple[InputError, ...]]:
     errors: list[InputError] = []
-    operations = load_operations(load(file), (), errors)
-    raise_all(errors)
-    return tuple(operations)
+    operations = load_operations(load(file, faults=errors), (), errors)
+    return tuple(operations), tuple(errors)
 
 
-def load_manifest_patches(file: Path) -> tuple[ManifestPatch, ...]:
-    """Read `<chart>.manifests.yaml`, once for all environments that have it. Raises `InputError` for all its faults at once."""
-    return _load_manifest_patches(file, file.stat().st_mtime_ns, file.stat().st_size)
+def load_manifest_patches(file: Path, faults: list[InputError] | None = None) -> tuple[ManifestPatch, ...]:
+    """Read `<chart>.manifests.yaml`, as `load_values_patch` does the other."""
+    return _sound(_load_manifest_patches(file, file.stat().st_mtime_ns, file.stat().st_size), faults)
 
 
 @lru_cache(maxsize=1024)
-def _load_manifest_patches(file: Path, *version: int) -> tuple[ManifestPatch, ...]:
-    document = load(file)
+def _load_manifest_patches(file: Path, *version: int) -> tuple[tuple[ManifestPatch, ...], tuple[InputError, ...]]:
     errors: list[InputError] = []
+    document = load(file, faults=errors)
     patches = []
     if not isinstance(document.data, list):
-        raise InputError("must be a list of targets", document.mark(), "begin each with: - target: {kind: Deployment, name: core}")
-    for index in range(len(document.data)):
+        errors.append(InputError("must be a list of targets", document.mark(), "begin each with: - target: {kind: Deployment, name: core}"))
+    for index in range(len(document.data) if isinstance(document.data, list) else 0):
+        before = len(errors)
         item = Section(document, (index,), errors)
         target = item.section("target")
         kind, name = target.need("kind", str, ""), target.get("name", str, "")
@@ -332,7 +336,16 @@ def _load_manifest_patches(file: Path, *version: int) -> tuple[ManifestPatch, ..
         item.done()
         if delete == (item.data.get("patch") is not None):
             item.fault('a target needs one of "patch" and "delete: true"')
+        right = len(errors) == before
         operations = load_operations(document, (index, "patch"), errors) if isinstance(item.data.get("patch"), list) else []
-        patches.append(ManifestPatch(kind, name, item.mark(), tuple(operations), delete, why))
-    raise_all(errors)
-    return tuple(patches)
+        if right:
+            patches.append(ManifestPatch(kind, name, item.mark(), tuple(operations), delete, why))
+    return tuple(patches), tuple(errors)
+
+
+def _sound(read: tuple[tuple[T, ...], tuple[InputError, ...]], faults: list[InputError] | None) -> tuple[T, ...]:
+    if faults is None:
+        raise_all(list(read[1]))
+    else:
+        faults += read[1]
+    return read[0]

@@ -16,7 +16,7 @@ from syntho_deploy.documents import Json
 from syntho_deploy.helm import Helm
 from syntho_deploy.lint import Judged
 from syntho_deploy.vendor import Vendored, load_pin, vendor
-from tests.conftest import copy_project, write_files
+from tests.conftest import copy_project, only_used, write_files
 
 Operations = list[dict[str, Any]]
 COMMON = ["images", "images/digests", "pull-secret", "license", "keys", "admin", "ray/address", "ray/two-pools", "storage-class"]
@@ -118,7 +118,7 @@ class Site:
             "secrets": {key: source for key, source in (SECRETS | (secrets or {})).items() if source is not None},
             **(environment or {}),
         }
-        write_files(self.root, {f"envs/{name}.yaml": json.dumps(content)})
+        write_files(self.root, {f"envs/{name}.yaml": json.dumps(only_used(self.root, name, content))})
 
     def run(self, name: str) -> list[Judged]:
         """What lint finds in an environment as it is."""

@@ -25,7 +25,7 @@ from syntho_deploy.secrets.sentinels import TOKEN, label
 from syntho_deploy.vendor import load_pin, vendor
 from tests.components import test_components, test_network_policies, test_services_outside
 from tests.components.conftest import DIGESTS, PINS, VARIABLES, Pinned
-from tests.conftest import copy_project, write_files
+from tests.conftest import copy_project, only_used, write_files
 
 pytestmark = pytest.mark.upstream
 
@@ -110,7 +110,7 @@ class Build:
                 write_files(own, {f"{chart}.values.yaml": yaml.safe_dump(operations)})
         environment = {"cluster": {"context": "c", "namespace": "ns"}, "charts": PIN, "components": list(names), "vars": self.vars}
         environment["secrets"] = {name: {"generate": "token"} for name in self.secrets(names)}
-        write_files(self.folder, {"envs/one.yaml": yaml.safe_dump(environment)})
+        write_files(self.folder, {"envs/one.yaml": yaml.safe_dump(only_used(self.folder, "one", environment))})
         self.compiled = Project.load(self.folder, "one").compile(helm or self.helm)
         return {label(item): item for item in self.compiled.objects}
 

@@ -32,6 +32,14 @@ OFFLINE = Way("1.9.8", offline=True)
 
 def environment(name: str, components: str, registry: str = "r.example.com/s", more: str = "", protected: bool = False) -> str:
     """An environment file over the sandbox charts. components: before all others, with a comma behind; more: lines under vars."""
+    images = f"""\
+  registry:   {registry}   # the site's
+  tag: "1.9.7" # the release
+  operator_tag: "1.9.7"
+  postgres_tag: "14"
+  redis_tag: '7.2'
+  busybox_tag: "1.28"
+"""
     return f"""\
 # {name}: comments stay
 cluster: {{context: c, uid: u, namespace: syntho}}
@@ -39,12 +47,7 @@ protected: {str(protected).lower()}
 charts: vendor/sandbox.yaml
 components: [{components} ray/address, ray/head-only, pull-secret, license, keys, admin, postgres/in-chart, ingress/nginx]
 vars:
-  registry:   {registry}   # the site's
-  tag: "1.9.7" # the release
-  operator_tag: "1.9.7"
-  postgres_tag: "14"
-  redis_tag: '7.2'
-  busybox_tag: "1.28"
+{images if "images," in components else ""}\
   {more}host: syntho.localhost
   ingress_class: nginx
   pull_secret: syntho-cr-secret

@@ -9,7 +9,7 @@ import pytest
 
 from syntho_deploy import documents
 from syntho_deploy.compile import KEEP, Compiled, Project
-from syntho_deploy.errors import InputError, InputErrors
+from syntho_deploy.errors import InputError, InputErrors, Mark
 from syntho_deploy.helm import Helm
 from syntho_deploy.secrets.sentinels import TOKEN
 from syntho_deploy.vendor import load_pin, vendor
@@ -94,7 +94,7 @@ def test_a_vendored_file_that_was_changed_is_refused_by_name(sandbox: Path) -> N
 # --- a chart of our own -----------------------------------------------------------------------------------------------
 
 TINY = {
-    "envs/dev.yaml": "cluster: {context: c, namespace: ns}\nvars: {host: h}\nsecrets:\n  key: {generate: token}\n",
+    "envs/dev.yaml": "cluster: {context: c, namespace: ns}\nsecrets:\n  key: {generate: token}\n",
     "vendor/charts.yaml": "source: charts\ncharts: {one: one}\n",
     "overlays/roles.yaml": """\
 releases: {one: {chart: one, name: rel}}
@@ -212,7 +212,13 @@ def test_the_chart_folder_holds_this_compile_and_no_older_one_and_never_what_is_
 def test_variables_derived_and_of_roles_reach_overlays(tmp_path: Path, helm: Helm) -> None:
     own = TINY["overlays/dev/one.values.yaml"]
     text = "- target: {kind: ConfigMap, name: cm}\n  patch: [{op: add, path: /data/all, value: '${env} ${namespace} ${release.one} ${double}'}]\n"
-    folder = tiny(tmp_path, overlays__dev__one_manifests_yaml=text, overlays__dev__one_values_yaml=own + "- {op: replace, path: /size, value: 7}\n")
+    env, values = f"{ENV}vars: {{host: h}}\n", own + "- {op: replace, path: /size, value: 7}\n"
+    folder = tiny(
+        tmp_path,
+        envs__dev_yaml=env,
+        overlays__dev__one_manifests_yaml=text,
+        overlays__dev__one_values_yaml=values,
+    )
     assert compiled(folder, helm, "dev").charts["one"].manifests["configmap-cm.yaml"]["data"]["all"] == "dev ns rel 7-h"
 
 
@@ -228,7 +234,7 @@ OWN = TINY["overlays/dev/one.values.yaml"]
 CM = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: cm}\n"
 ENV = TINY["envs/dev.yaml"]
 MISTAKES: dict[str, tuple[dict[str, str], str, str]] = {
-    "unused secret": ({"envs__dev_yaml": ENV + "  other: {env: X}\n"}, "dev.yaml:5", 'nothing uses the secret "other"'),
+    "unused secret": ({"envs__dev_yaml": ENV + "  other: {env: X}\n"}, "dev.yaml:4", 'nothing uses the secret "other"'),
     "dead secret": (
         {"overlays__dev__one_values_yaml": "\n- {op: add, path: /kye, value: '${secret:key}'}\n"},
         "one.values.yaml:2",
@@ -240,9 +246,9 @@ MISTAKES: dict[str, tuple[dict[str, str], str, str]] = {
         'no secret "kye"; did you mean "key"',
     ),
     "unknown variable": (
-        {"overlays__dev__one_values_yaml": OWN + "- {op: add, path: /x, value: 'a ${hots}'}\n"},
+        {"overlays__dev__one_values_yaml": OWN + "- {op: add, path: /x, value: 'a ${doubel}'}\n"},
         "one.values.yaml:2",
-        'no variable "hots"; did you mean "host"',
+        'no variable "doubel"; did you mean "double"',
     ),
     "unknown variable in a manifest": (
         {"overlays__dev__one_manifests_yaml": "- target: {kind: ConfigMap}\n  patch:\n    - {op: add, path: /x, value: '${relese.one}'}\n"},
@@ -256,7 +262,7 @@ MISTAKES: dict[str, tuple[dict[str, str], str, str]] = {
     ),
     "unknown component": (
         {"envs__dev_yaml": ENV + "components: [kyes]\n", "overlays__components__keys__one_values_yaml": "[]"},
-        "dev.yaml:5:14",
+        "dev.yaml:4:14",
         'did you mean "keys"',
     ),
     "file nothing reads": ({"overlays__dev__one_value_yaml": "[]"}, "overlays/dev/one.value.yaml", 'did you mean "one.values.yaml"'),
@@ -327,7 +333,7 @@ MISTAKES: dict[str, tuple[dict[str, str], str, str]] = {
         "roles.yaml:4",
         "whose values are being made",
     ),
-    "a variable with the name of a derived one": ({"envs__dev_yaml": ENV.replace("host: h", "double: 1")}, "dev.yaml:2", "is a derived one"),
+    "a variable with the name of a derived one": ({"envs__dev_yaml": ENV + "vars: {double: 1}\n"}, "dev.yaml:4", "is a derived one"),
     "values that do not render": (
         {"overlays__dev__one_values_yaml": OWN, "charts__one__templates__b_yaml": '{{ fail "no such size" }}'},
         "",
@@ -376,3 +382,94 @@ def test_a_folder_that_only_nests_components_of_a_pin_hides_no_common_one(projec
     pin = project / "vendor" / "sandbox.yaml"
     pin.write_text(pin.read_text().replace("[sandbox/overlays", "[overlays/pins/x, sandbox/overlays"))
     assert Project.load(project, "local").compile(helm).charts["ray"].values["SynthoLicense"] == "${secret:license}"
+
+
+BAD = {
+    "envs/bad.yaml": """\
+cluster:
+  local: syntho
+  namespace: Syntho
+charts: vendor/sandbox.yaml
+protcted: true
+vars: {host: h, size: 1e3}
+secrets:
+  key: {generate: tokn}
+""",
+    "overlays/bad/ray.value.yaml": "[]",
+    "overlays/bad/ray.values.yaml": "- {op: replace, path: /hed, value: 1}\n- {op: replace, path: /service/port, value: 0o17}\n",
+    "overlays/bad/ray.manifests.yaml": "- target: {kind: RayCluster, name: nope}\n  delete: true\n",
+    "overlays/bad/ray.objects/a.yaml": "{kind: A}\n",
+    "overlays/bad/syntho-ui.values.yaml": """\
+- {op: replase, path: /core/port, value: 1}
+- {op: replace, path: /core/imag, value: 1}
+- {op: replace, path: /core/image/tag, value: "${hots}"}
+- {op: replace, path: /core/secret_key, value: "${secret:kye}"}
+- {op: add, path: /core/x, value: "${secret:key} ${host}"}
+""",
+    "overlays/bad/syntho-ui.manifests.yaml": """\
+- target: {knd: Deployment}
+  delete: true
+- target: {kind: Deployment, name: cor}
+  delete: true
+- target: {kind: Deployment, name: core}
+  patch:
+    - {op: replace, path: /spec/replics, value: 2}
+    - {op: replace, path: /spec/replicas, value: "${n}"}
+""",
+}
+FAULTS = [
+    ("envs/bad.yaml:3:14", '"Syntho" is no namespace'),
+    ("envs/bad.yaml:5:11", 'did you mean "protected"'),
+    ("envs/bad.yaml:6:23", "1e3 is read as different values"),
+    ("envs/bad.yaml:8:19", 'did you mean "token"'),
+    ("overlays/bad/ray.value.yaml", 'did you mean "ray.values.yaml"'),
+    ("overlays/bad/ray.values.yaml:1:3", 'there is no "/hed"'),
+    ("overlays/bad/ray.values.yaml:2:45", "0o17 is read as different values"),
+    ("overlays/bad/ray.manifests.yaml:1:3", "no manifest is RayCluster/nope"),
+    ("overlays/bad/ray.objects/a.yaml:1:1", "an object needs"),
+    ("overlays/bad/syntho-ui.values.yaml:1:8", 'did you mean "replace"'),
+    ("overlays/bad/syntho-ui.values.yaml:2:3", 'there is no "/core/imag"'),
+    ("overlays/bad/syntho-ui.values.yaml:3:3", 'no variable "hots"; did you mean "host"'),
+    ("overlays/bad/syntho-ui.values.yaml:4:3", 'no secret "kye"; did you mean "key"'),
+    ("overlays/bad/syntho-ui.manifests.yaml:1:3", 'target needs the key "kind"'),
+    ("overlays/bad/syntho-ui.manifests.yaml:1:17", 'did you mean "kind"'),
+    ("overlays/bad/syntho-ui.manifests.yaml:3:3", 'did you mean "Deployment/core"'),
+    ("overlays/bad/syntho-ui.manifests.yaml:7:7", "the nearest path is /spec/replicas"),
+    ("overlays/bad/syntho-ui.manifests.yaml:8:7", 'no variable "n"'),
+]
+
+
+def test_every_fault_of_an_environment_comes_at_once(sandbox: Path, helm: Helm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write_files(sandbox, BAD))
+    with pytest.raises(InputErrors) as caught:
+        Project.load(sandbox, "bad").compile(helm)
+    told = [str(error) for error in caught.value.errors]
+    assert [fault for fault in FAULTS if not any(one.startswith(f"{fault[0]}: ") and fault[1] in one for one in told)] == []
+    assert len(told) == len(FAULTS)
+
+
+def test_what_nothing_uses_comes_with_the_other_faults(sandbox: Path, helm: Helm) -> None:
+    environment = (sandbox / "envs/local.yaml").read_text()
+    idle = environment.replace("vars:\n", "vars:\n  idle: 1\n").replace("secrets:\n", "secrets:\n  idle: {generate: token}\n")
+    write_files(sandbox, {"envs/local.yaml": idle, "overlays/local/ray.values.yaml": "- {op: replace, path: /hed, value: 1}\n"})
+    with pytest.raises(InputErrors) as caught:
+        compiled(sandbox, helm)
+    told = [error.what for error in caught.value.errors]
+    assert told == ['replace: there is no "/hed"', 'nothing uses the variable "idle"', 'nothing uses the secret "idle"']
+
+
+@pytest.mark.parametrize(("value", "name"), [("123", "123"), ('"0o17"', "15"), ('"yes"', "true")])
+def test_a_name_that_is_no_text_points_at_its_operation(sandbox: Path, helm: Helm, value: str, name: str) -> None:
+    write_files(sandbox, {"overlays/local/ray.values.yaml": f"- {{op: replace, path: /clustername, value: {value}}}\n"})
+    with pytest.raises(InputError, match=f"renders a RayCluster with the name {name}, which is no text") as caught:
+        compiled(sandbox, helm)
+    assert str(caught.value.where).endswith("overlays/local/ray.values.yaml:1:3")
+
+
+def test_a_variable_that_nothing_uses_is_an_error_once_all_is_applied(sandbox: Path, helm: Helm) -> None:
+    file = sandbox / "envs/local.yaml"
+    file.write_text(file.read_text().replace("vars:\n", "vars:\n  hots: x\n"))
+    with pytest.raises(InputError, match='nothing uses the variable "hots"') as caught:
+        compiled(sandbox, helm)
+    assert isinstance(caught.value.where, Mark)
+    assert caught.value.where.line == file.read_text().splitlines().index("  hots: x") + 1

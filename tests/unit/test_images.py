@@ -44,7 +44,8 @@ def listed(site: Path, helm: Helm) -> list[images.Image]:
 
 
 def test_every_image_is_listed_with_who_runs_it_and_where_it_stands(site: Path, helm: Helm) -> None:
-    write(site, "envs/a.yaml", environment("a", "images,").replace("ray/head-only", "ray/two-pools").replace("  host:", "  worker_cpu: '1'\n  host:"))
+    two_pools = environment("a", "images,").replace("ray/head-only", "ray/two-pools")
+    write(site, "envs/a.yaml", two_pools.replace('  head_cpu: "1"\n  head_memory: 2G\n', ""))
     text = (site / "envs/a.yaml").read_text()
     found = {image.name: image for image in listed(site, helm)}
     assert {name.rpartition("/")[2].partition(":")[0] for name in found} == NAMES, text

@@ -25,7 +25,8 @@ tools console
 environment
 overlays overlays.pointer
 overlays.variables overlays.layers
-overlays.patch
+overlays.patch overlays.unread
+overlays.references
 vendor.tree vendor.pin
 vendor.source
 vendor
