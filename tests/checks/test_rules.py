@@ -176,7 +176,7 @@ def test_selector_without_pods(site: Site) -> None:
 def test_hard_coded_namespace(site: Site) -> None:
     site.only("hard-coded-namespace", objects=[config_map(url="http://x.elsewhere.svc.cluster.local/")])
     site.only("hard-coded-namespace", objects=[{**config_map(a="b"), "metadata": {"name": "x", "namespace": "elsewhere"}}])
-    meant = site.lint(objects=[config_map(url="x.data.svc")], vars={"data_host": "x.data.svc"})
+    meant = site.lint(objects=[config_map(url="${data_host}")], vars={"data_host": "x.data.svc"})
     assert "hard-coded-namespace" not in {one.rule for one in meant}
 
 
@@ -336,7 +336,7 @@ def test_literal_secret(site: Site) -> None:
         assert "hunter2" not in str(found)
     site.only("literal-secret", objects=[config_map(key="-----BEGIN RSA PRIVATE KEY-----\nMII\n")])
     for name in ("smtp_password", "api_token", "license"):
-        (found,) = site.only("literal-secret", vars={name: "hunter2"})
+        (found,) = site.only("literal-secret", objects=[config_map(used=f"by ${{{name}}}")], vars={name: "hunter2"})
         assert (found.object, found.path) == ("it.yaml", f"/vars/{name}")
     harmless = ({"name": "PASSWORD_FILE", "value": "/run/x"}, {"name": "USE_TOKEN", "value": "true"}, {"name": "TOKEN", "value": "$(OTHER)"})
     for entry in harmless:
