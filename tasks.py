@@ -6,6 +6,7 @@ import atexit
 import gc
 import os
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -672,16 +673,18 @@ def deploy(
         from syntho_deploy import release
         from syntho_deploy.cluster import record
 
+        began = time.monotonic()
         with steps.step("cluster") as step:
             client = place.client(create=True)
             step.result = client.access.what
+        began = time.monotonic() if environment.target.local else began  # what it takes to make a cluster is not the deploy's time
 
         def last_good() -> Compiled | None:
             found = record.records(client, environment.name, environment.target.namespace)
             return record.restored(place.project, found[-1]) if found and not stay else None
 
         accept = partial(acknowledge, environment.name, no_backup, alone)
-        way = release.Way(binary, seconds, reviewed, force_conflicts, reason, accept)
+        way = release.Way(binary, seconds, reviewed, force_conflicts, reason, accept, began=began)
         outcome = release.deploy(client, compiled, steps, way, last_good)
         done = f"{'deployed and verified' if outcome else 'nothing to do, everything runs as compiled'} ({steps.seconds:.1f} s)"
         return Answer(f"{environment.name}: {done}", line=done)

@@ -315,7 +315,7 @@ class Helm(NamedTuple):
 
     def _write(self, argv: list[str], release: str, namespace: str, kubeconfig: str, timeout: float) -> None:
         with _writing:
-            result = process.run(argv, timeout=timeout + 30, env=self.environment(kubeconfig), check=False, writes=True)
+            result = process.run(argv, timeout=timeout, env=self.environment(kubeconfig), check=False, writes=True)
         if result.code:
             raise failure(result.stderr, release, namespace)
 

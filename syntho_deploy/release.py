@@ -27,6 +27,7 @@ from syntho_deploy.secrets import manage, store
 from syntho_deploy.secrets.sentinels import label
 from syntho_deploy.steps import Step, Steps
 
+LEAST_SECONDS = 5.0  # that a helm gets which has to begin, now that the other release is written
 QUIET_SECONDS = 1.0  # how long to wait for the next event before looking at the deadline again
 
 
@@ -50,7 +51,8 @@ def _refuse(what: str) -> None:
 
 @dataclass(frozen=True)
 class Way:
-    """How to deploy. timeout: seconds for all of it; plan_file: refuse when anything moved since that plan was made;
+    """How to deploy. timeout: seconds for all of it since `began` (monotonic), but for the time that `before_upgrade` takes; going back
+    has as many of its own. plan_file: refuse when anything moved since that plan was made;
     force_conflicts: take the fields that another manager owns; reason: kept in the record. accept: gets the sentence of a loss that may
     come, and raises where it is not accepted; backup: run `before_upgrade`, or ask so; values: of secrets that are not in the cluster
     yet, before those that their sources give; held: entered when the Lease is taken, and left with what the deploy raised."""
@@ -64,6 +66,7 @@ class Way:
     backup: bool = True
     values: dict[str, str] = field(default_factory=dict, repr=False)
     held: Callable[[], AbstractContextManager[None]] = nullcontext
+    began: float = field(default_factory=time.monotonic)
 
 
 def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good: Callable[[], Compiled | None] = lambda: None) -> Outcome:
@@ -114,7 +117,7 @@ def _gone_back(client: Client, good: Compiled, steps: Steps, way: Way, lease: Le
     """Go back to the last good state. Returns the error to raise: the first one, and how the way back ended."""
     steps.say(f"not healthy, going back:\n{error}")
     try:
-        _bring(client, good, steps, replace(way, plan_file=None, backup=False), lease, Outcome())
+        _bring(client, good, steps, replace(way, plan_file=None, backup=False, began=time.monotonic()), lease, Outcome())
     except DeployError as second:
         return NotHealthyError(f"{error.what}\nand the way back failed too: {second.what}", todo=second.todo or error.todo)
     return NotHealthyError(f"{error.what}\nthe last good state was deployed again and verified", todo="mend the cause, then deploy again")
@@ -122,12 +125,14 @@ def _gone_back(client: Client, good: Compiled, steps: Steps, way: Way, lease: Le
 
 def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Lease, outcome: Outcome) -> None:
     """Plan, secrets, writes, readiness, verification. What was done is noted in `outcome` as it is done."""
-    deadline, namespace = time.monotonic() + way.timeout, compiled.environment.target.namespace
+    deadline, namespace = way.began + way.timeout, compiled.environment.target.namespace
     found = _planned(client, compiled, steps, way)
     if found.databases and way.backup:
+        begun = time.monotonic()
         _back_up(client, compiled, found, way, steps)
         lease.check()
-        deadline, found = time.monotonic() + way.timeout, _planned(client, compiled, steps, way)  # it may have taken hours
+        deadline += time.monotonic() - begun
+        found = _planned(client, compiled, steps, way)  # it may have taken hours
     _await_going(client, compiled, found, steps, deadline)
     with steps.step("secrets") as step:
         adopted = manage.adopt(client, compiled) if found.foreign else {}
@@ -138,6 +143,8 @@ def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Le
         steps.say(f"note: {note}")
     patience = None
     if found.releases or found.crds:
+        if time.monotonic() > deadline:
+            raise PreflightError(f"the {way.timeout:.0f} s of this deploy were over before a release was written", todo="give it a longer --timeout")
         patience = Patience(client, namespace, compiled.environment.graces, steps.say)
         lease.check(write=True)
         outcome.began = True
@@ -217,7 +224,7 @@ def _write(client: Client, compiled: Compiled, found: Plan, way: Way, steps: Ste
     _keep(client, compiled, found)
     _clear(client, compiled, found, steps, deadline)
     with ThreadPoolExecutor(len(due) + 1) as pool:
-        applied = pool.submit(_apply_crds, client, missing, steps)
+        applied = pool.submit(_apply_crds, client, missing, steps, deadline)
         after = {name: applied if any(is_custom(item) for item in chart.objects) else None for name, chart in due.items()}
         ways = {name: replace(way, force_conflicts=way.force_conflicts or name in shared) for name in due}
         writes = [pool.submit(_release, root, ways[name], client, chart, steps, deadline, lease, after[name]) for name, chart in due.items()]
@@ -272,10 +279,10 @@ def _settle(client: Client, compiled: Compiled, steps: Steps, deadline: float, l
         return _until_ready(client, compiled, view, step, deadline, lease, patience)
 
 
-def _apply_crds(client: Client, missing: dict[str, Path], steps: Steps) -> None:
+def _apply_crds(client: Client, missing: dict[str, Path], steps: Steps, deadline: float) -> None:
     if missing:
         with steps.step("CRDs") as step:
-            crds.apply(client, missing)
+            crds.apply(client, missing, deadline - time.monotonic())
             step.result = ", ".join(missing)
 
 
@@ -312,7 +319,7 @@ def _release(
         folder = ignored.chart(client, chart).write(build_folder(root, chart))
         # whoever else sets a field may do so until helm writes; the plan found no other conflict
         force = way.force_conflicts or any(ignored.paths(item) for item in chart.objects)
-        left = max(5.0, deadline - time.monotonic())
+        left = max(LEAST_SECONDS, deadline - time.monotonic())
         lease.check(write=True)
         way.helm.upgrade(folder, chart.release.name, chart.namespace, client.access.kubeconfig, client.access.context, left, force)
         step.result = f"{chart.name} {chart.version}"
@@ -385,19 +392,21 @@ def undeploy(client: Client, compiled: Compiled, helm: Helm, steps: Steps, timeo
 def _remove(
     client: Client, compiled: Compiled, releases: list[str], helm: Helm, steps: Steps, timeout: float, delete_data: bool, lease: Lease
 ) -> list[str]:  # fmt: skip
-    namespace, removed = compiled.environment.target.namespace, []
+    namespace, removed, deadline = compiled.environment.target.namespace, [], time.monotonic() + timeout
     if releases:
         with ThreadPoolExecutor(len(releases)) as pool:
             list(pool.map(lambda name: _uninstall(helm, client, name, namespace, steps, timeout), releases))
         removed = [f"release {name}" for name in releases]
         with steps.step("gone") as step:
             items = [item for item in compiled.objects if (item["metadata"].get("annotations") or {}).get(KEEP) != "keep"]
-            _await_gone(client, namespace, [(item["apiVersion"], item["kind"], item["metadata"]["name"]) for item in items], timeout)
+            _await_gone(
+                client, namespace, [(item["apiVersion"], item["kind"], item["metadata"]["name"]) for item in items], deadline - time.monotonic()
+            )
             step.result = f"{len(items)} objects"
     if delete_data:
         with steps.step("delete data") as step:
             lease.check(write=True)
-            data = _delete_data(client, compiled, timeout, bool(releases))
+            data = _delete_data(client, compiled, deadline - time.monotonic(), bool(releases))
             step.result = ", ".join(data)
             removed += data
     return removed
@@ -451,5 +460,7 @@ def _await_gone(client: Client, namespace: str, names: list[tuple[str, str, str]
                 return
             if time.monotonic() > deadline:
                 pods = ", ".join(pod["metadata"]["name"] for pod in live.pods()) or "none"
-                raise NotHealthyError(f"still there after {timeout:.0f} s: {', '.join(left)}", todo=f"pods that are there: {pods}; run it again")
+                raise NotHealthyError(
+                    f"still there after {max(0.0, timeout):.0f} s: {', '.join(left)}", todo=f"pods that are there: {pods}; run it again"
+                )
             view.wait(QUIET_SECONDS)

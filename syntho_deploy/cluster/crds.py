@@ -134,13 +134,15 @@ def due_of(client: Client, installed: dict[str, Installed], manage: bool) -> dic
     return found
 
 
-def apply(client: Client, files: dict[str, Path]) -> None:
-    """Write these CRDs side by side, and return when all are served. What another environment of this run has written is left."""
+def apply(client: Client, files: dict[str, Path], seconds: float = SERVED_SECONDS) -> None:
+    """Write these CRDs side by side, and return when all are served, within so many seconds at most. What another environment of this
+    run has written is left."""
+    end = time.monotonic() + min(seconds, SERVED_SECONDS)
     with client.once, ThreadPoolExecutor(max(1, len(files))) as pool:
         there = look(client, list(files.values()), True)
         left = [name for name in files if not there[name].current]
         list(pool.map(lambda name: _apply(client, name, there[name]), left))
-        list(pool.map(lambda name: _established(client, name), files))
+        list(pool.map(lambda name: _established(client, name, end), files))
 
 
 def _allowed(client: Client, verb: str) -> None:
@@ -287,10 +289,10 @@ def _keeps_versions(name: str, live: Object, new: dict[str, Any]) -> None:
         raise PreflightError(what, todo=todo.format("has"))
 
 
-def _established(client: Client, name: str) -> None:
-    """Return once the API server serves a CRD, and says so where helm and controllers look for kinds: a little later."""
-    query = {"fieldSelector": f"metadata.name={name}", "timeoutSeconds": f"{SERVED_SECONDS:.0f}", "resourceVersion": "0"}
-    end = time.monotonic() + SERVED_SECONDS
+def _established(client: Client, name: str, end: float) -> None:
+    """Return once the API server serves a CRD, and says so where helm and controllers look for kinds: a little later. end: monotonic."""
+    left = max(1.0, end - time.monotonic())
+    query = {"fieldSelector": f"metadata.name={name}", "timeoutSeconds": f"{left:.0f}", "resourceVersion": "0"}
     for event in client.stream(GROUP, query):
         conditions = event["object"].get("status", {}).get("conditions") or []  # null at first, where the file says []
         if any(item["type"] == "Established" and item["status"] == "True" for item in conditions):
@@ -300,7 +302,7 @@ def _established(client: Client, name: str) -> None:
                 threading.Event().wait(DISCOVERY_SECONDS)
             else:
                 return
-    raise NotHealthyError(f"the API server did not begin to serve the CRD {name} within {SERVED_SECONDS:.0f} s")
+    raise NotHealthyError(f"the API server did not begin to serve the CRD {name} within {left:.0f} s")
 
 
 def _discovered(client: Client, spec: dict[str, Any]) -> bool:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import base64
 import re
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from syntho_deploy import helm
-from syntho_deploy.cluster import crds
+from syntho_deploy import helm, process, release
+from syntho_deploy.cluster import crds, preflight
 from syntho_deploy.cluster.client import Client
 from syntho_deploy.errors import NotHealthyError, PreflightError
 from syntho_deploy.helm import Helm
+from syntho_deploy.steps import Steps
 from tests.conftest import running_commands
 from tests.e2e.permissions import sign_in
 from tests.e2e.ray_operator import RayOperator
@@ -129,6 +131,28 @@ def test_what_does_not_get_ready_is_named_with_its_reason(site: Site) -> None:
 
 def _core(operations: list[dict[str, Any]]) -> dict[str, Any]:
     return {"target": {"kind": "Deployment", "name": "core"}, "patch": operations}
+
+
+def test_all_of_a_deploy_has_one_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was used of it before helm is none of helm's; and when it is over, nothing is written."""
+    compiled, binary = site.compile(), helm.find(print)
+    client = preflight.connect(compiled.environment, print)
+    late = release.Way(binary, 60, began=time.monotonic() - 61)
+    with pytest.raises(PreflightError, match="the 60 s of this deploy were over before a release was written"):
+        release.deploy(client, compiled, Steps(), late)
+    assert site.helm("list", "-q") == ""
+    given: list[tuple[float, float]] = []  # helm's own time, and the process's
+    really = process.run
+
+    def run(argv: Any, **options: Any) -> process.Result:
+        if "upgrade" in argv:
+            given.append((float(argv[argv.index("--timeout") + 1].rstrip("s")), options["timeout"]))
+        return really(argv, **options)
+
+    monkeypatch.setattr(process, "run", run)
+    release.deploy(client, compiled, Steps(), release.Way(binary, 1000, began=time.monotonic() - 900))
+    assert len(given) == 2
+    assert max(map(max, given)) <= 100
 
 
 def test_the_next_deploy_mends_one_that_timed_out(site: Site) -> None:
