@@ -117,11 +117,13 @@ def make(client: Client, compiled: Compiled) -> Plan:
         reviewed = pool.submit(lambda: crds.review(client, crds.due_of(client, installed.result(), environment.manage_crds), compiled.objects))
         identified = pool.submit(_cluster_id, client)
         scaled = pool.submit(Ignored.read, client, environment.root, namespace)
+        kinds = {(item["apiVersion"], item["kind"]) for item in compiled.objects} | {("v1", "Pod"), ("v1", "PersistentVolumeClaim")}
+        listed = pool.submit(snapshot, client, namespace, sorted(kinds))
         releases = stored(client, namespace, [chart.release.name for chart in compiled.charts.values()])
         _refuse_pending(releases.values(), environment.name)
         old = {name: _old_objects(found) for name, found in releases.items()}
-        kinds = {(item["apiVersion"], item["kind"]) for item in [*compiled.objects, *(item for items in old.values() for item in items)]}
-        live = snapshot(client, namespace, sorted(kinds | {("v1", "Pod"), ("v1", "PersistentVolumeClaim")}))
+        left = {(item["apiVersion"], item["kind"]) for items in old.values() for item in items} - kinds
+        live = listed.result().joined(snapshot(client, namespace, sorted(left))) if left else listed.result()
         before = {name: {label(item): item for item in items} for name, items in old.items()}
         foreign = [name for name, release in releases.items() if not release.ours]
         work = [(name, chart, item) for name, chart in compiled.charts.items() for item in chart.objects]

@@ -15,6 +15,7 @@ from syntho_deploy.cluster import crds, readiness, record
 from syntho_deploy.cluster.client import MANAGER, ApiError, Client
 from syntho_deploy.cluster.ignore import Ignored
 from syntho_deploy.cluster.lease import Lease
+from syntho_deploy.cluster.readiness import Live
 from syntho_deploy.cluster.releases import stored
 from syntho_deploy.cluster.stuck import Patience
 from syntho_deploy.cluster.watch import View
@@ -151,12 +152,13 @@ def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Le
         _write(client, compiled, found, way, steps, deadline, lease, outcome)
     if found.releases or verify.faults(client, compiled, verify.look(client, compiled)):
         patience = patience or Patience(client, namespace, compiled.environment.graces, steps.say)
-        outcome.restarted = _settle(client, compiled, steps, deadline, lease, patience)
+        outcome.restarted, live = _settle(client, compiled, steps, deadline, lease, patience)
         with steps.step("verify") as step:
-            left = verify.faults(client, compiled, verify.look(client, compiled))
+            left = verify.faults(client, compiled, verify.look(client, compiled, live))
             if left:  # a controller may have replaced a pod since all was ready: what does not get ready again is named by this
-                outcome.restarted += _settle(client, compiled, steps, deadline, lease, patience)
-                left = verify.faults(client, compiled, verify.look(client, compiled))
+                restarted, live = _settle(client, compiled, steps, deadline, lease, patience)
+                outcome.restarted += restarted
+                left = verify.faults(client, compiled, verify.look(client, compiled, live))
             if left:
                 todo = f"invoke status --env={compiled.environment.name}"
                 raise NotHealthyError(_listed("the releases were written, but are not as compiled", left), todo=todo)
@@ -272,8 +274,8 @@ def _await_going(client: Client, compiled: Compiled, found: Plan, steps: Steps, 
         step.result = f"gone: {', '.join(f'{kind}/{name}' for _, kind, name in items)}"
 
 
-def _settle(client: Client, compiled: Compiled, steps: Steps, deadline: float, lease: Lease, patience: Patience) -> list[str]:
-    """Wait until all is ready. Returns the pods that had to be deleted for it."""
+def _settle(client: Client, compiled: Compiled, steps: Steps, deadline: float, lease: Lease, patience: Patience) -> tuple[list[str], Live]:
+    """Wait until all is ready. Returns the pods that had to be deleted for it, and what was there then."""
     kinds = readiness.watched_kinds(compiled.objects)
     with View(client, compiled.environment.target.namespace, kinds) as view, steps.step("ready") as step:
         return _until_ready(client, compiled, view, step, deadline, lease, patience)
@@ -337,8 +339,11 @@ def _await_all(futures: list[Future[None]]) -> None:
         future.result()
 
 
-def _until_ready(client: Client, compiled: Compiled, view: View, step: Step, deadline: float, lease: Lease, patience: Patience) -> list[str]:
-    """Wait until every object is ready, deleting the pods of an older state that nobody else replaces. Returns the deleted pods."""
+def _until_ready(
+    client: Client, compiled: Compiled, view: View, step: Step, deadline: float, lease: Lease, patience: Patience
+) -> tuple[list[str], Live]:  # fmt: skip
+    """Wait until every object is ready, deleting the pods of an older state that nobody else replaces. Returns the deleted pods, and what
+    was there then."""
     items = [item for item in compiled.objects if item["kind"] in readiness.RULES]
     clusters, sets = ([item for item in items if item["kind"] == kind] for kind in ("RayCluster", "StatefulSet"))
     deleted: dict[str, str] = {}
@@ -355,7 +360,7 @@ def _until_ready(client: Client, compiled: Compiled, view: View, step: Step, dea
         reasons = {label(item): reason for item in items if (reason := readiness.unready(item, live))}
         if not reasons:
             step.result = f"{len(items)} objects" + (f"; replaced {', '.join(deleted.values())}" if deleted else "")
-            return list(deleted.values())
+            return list(deleted.values()), live
         step.note(f"{len(items) - len(reasons)} of {len(items)} ready")
         if lines := patience.ended([item for item in items if label(item) in reasons], live):
             raise NotHealthyError(_listed("these will not get ready by waiting", lines), todo="mend that, then deploy again")

@@ -10,9 +10,12 @@ from syntho_deploy.secrets import store
 from syntho_deploy.secrets.sentinels import label
 
 
-def look(client: Client, compiled: Compiled) -> Live:
-    """What is in the namespace now, of the kinds that the compiled charts have."""
-    return watch.snapshot(client, compiled.environment.target.namespace, sorted(kinds(compiled)))
+def look(client: Client, compiled: Compiled, followed: Live | None = None) -> Live:
+    """What is in the namespace now, of the kinds that the compiled charts have. followed: what a view of `readiness.watched_kinds` has
+    now, which is not asked for again."""
+    known = readiness.watched_kinds(compiled.objects) if followed else []
+    rest = watch.snapshot(client, compiled.environment.target.namespace, sorted(kinds(compiled) - set(known)))
+    return rest.joined(followed) if followed else rest
 
 
 def kinds(compiled: Compiled) -> set[tuple[str, str]]:

@@ -31,6 +31,10 @@ class Live:
         """One object, or None."""
         return self.objects.get((kind, name))
 
+    def joined(self, other: Live) -> Live:
+        """What is in either; the other's goes first."""
+        return Live({**self.objects, **other.objects}, other.storage_mode)
+
     def pods(self) -> list[Object]:
         """All pods that are not being deleted."""
         return [item for (kind, _), item in self.objects.items() if kind == "Pod" and "deletionTimestamp" not in item["metadata"]]
