@@ -44,6 +44,11 @@ BEFORE = {  # what a component completes, or what shows that it does what it say
     "tls/private-ca": ["ray/two-pools"],
     "volumes": ["ray/two-pools"],
     "volume-sizes/ray": ["postgres/external"],
+    **{
+        f"{kind}/{inside}": ["postgres/in-chart", f"postgres/external-{outside}"]
+        for kind in ("volume-sizes", "resources/postgres", "security/restricted/postgres")
+        for inside, outside in (("core", "backend"), ("backend", "core"))
+    },
 }
 
 
@@ -252,6 +257,8 @@ TABLE: dict[str, dict[str, Json]] = {
         claim("database-data-2", SIZE): "11Gi",
     },
     "volume-sizes/ray": {claim("ray-workflows-claim", SIZE): "50Gi"},
+    "volume-sizes/core": {claim("database-data-1", SIZE): "10Gi", "PersistentVolumeClaim/database-data-2": None},
+    "volume-sizes/backend": {claim("database-data-2", SIZE): "11Gi", "PersistentVolumeClaim/database-data-1": None},
     "volume-sizes/redis": {template(index, SIZE): "2Gi" for index in (0, 1)},
     "volumes": mounted("data", "/data") | {pod("Deployment/core", "/volumes/[name=data]"): VARIABLES["extra_volume"]},
     "replicas": {"Deployment/core-worker:/spec/replicas": 2, "Deployment/backend:/spec/replicas": 3, "Deployment/frontend:/spec/replicas": 4},
@@ -263,6 +270,8 @@ TABLE: dict[str, dict[str, Json]] = {
         container("postgres", "/resources"): VARIABLES["core_database_resources"],
         container("postgres", "/resources", of="database"): VARIABLES["backend_database_resources"],
     },
+    "resources/postgres/core": {container("postgres", "/resources"): VARIABLES["core_database_resources"]},
+    "resources/postgres/backend": {container("postgres", "/resources", of="database"): VARIABLES["backend_database_resources"]},
     "resources/redis": {container("redis", "/resources", kind="StatefulSet"): VARIABLES["redis_resources"]},
     "ingress/nginx": {
         "Ingress/frontend-ingress:/spec/ingressClassName": "traefik",
@@ -393,6 +402,8 @@ TABLE: dict[str, dict[str, Json]] = {
         group("workergroup", "/template/spec/automountServiceAccountToken"): None,
     },
     "security/restricted/postgres": {container("postgres", "/securityContext", of=name): AS_ROOT for name in ("postgres", "database")},
+    "security/restricted/postgres/core": {container("postgres", "/securityContext"): AS_ROOT},
+    "security/restricted/postgres/backend": {container("postgres", "/securityContext", of="database"): AS_ROOT},
     "security/restricted/redis": {
         container("redis", "/securityContext", kind="StatefulSet"): AS_ROOT,
         pod("StatefulSet/redis", "/initContainers/0/securityContext"): AS_ROOT,
@@ -500,6 +511,16 @@ def test_sensible_combinations_compile_in_either_order(pinned: Pinned, name: str
     assert unordered(pinned.objects([*BASE, *names])) == unordered(pinned.objects([*reversed(names), *reversed(BASE)]))
 
 
+@pytest.mark.parametrize(("outside", "inside"), [("core", "backend"), ("backend", "core")])
+def test_one_database_may_be_outside_with_all_that_there_is_for_the_other(pinned: Pinned, outside: str, inside: str) -> None:
+    names = [f"postgres/tls/{outside}", *(f"{kind}/{inside}" for kind in ("volume-sizes", "resources/postgres", "security/restricted/postgres"))]
+    more = ["ray/head-only", "volume-sizes/ray", "security/restricted", "security/network-policies", "tls/private-ca", "ingress/tls-secret"]
+    order = [*more, *names]
+    first, turned = (pinned.objects([*BASE, "postgres/in-chart", f"postgres/external-{outside}", *some]) for some in (order, order[::-1]))
+    assert unordered(first) == unordered(turned)
+    assert ("Deployment/postgres" in first) == (inside == "core")
+
+
 REDIS = ["redis/in-chart", "redis/external", "redis/external-tls"]
 MATRIX = [  # every pair of two choices is in one of these
     [ONE_OF[0][(row + column) % 2], ONE_OF[1][(row + column // 2) % 2], redis, ingress]
@@ -565,6 +586,9 @@ CLASHES = [
     ["redis/in-chart", "redis/external"],
     ["redis/databases", "redis/external-tls"],
     ["volume-sizes", "volume-sizes/ray"],
+    ["volume-sizes", "volume-sizes/core"],
+    ["resources/postgres", "resources/postgres/backend"],
+    ["security/restricted/postgres", "security/restricted/postgres/core"],
     ["postgres/external-core", "postgres/in-chart"],  # from here on only in this order, in which the first would be lost
     ["images/digests", "images"],
     ["ray/pool", "images"],

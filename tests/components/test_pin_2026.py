@@ -138,7 +138,7 @@ VARS: dict[str, Any] = {
     "admin_user": "boss", "admin_email": "boss@example.com",
     "cluster_name": "other", "pool": "gpu", "pool_replicas": 2, "pool_max": 4, "pool_cpu": "6", "pool_memory": "7G",
     "cluster_issuer": "issuer-here", "core_replicas": 2, "backend_replicas": 3, "frontend_replicas": 4,
-    "ray_volume_size": "21Gi", "core_volume_size": "22Gi", "backend_volume_size": "23Gi",
+    "ray_volume_size": "21Gi", "ray_data_volume_size": "1Ti", "core_volume_size": "22Gi", "backend_volume_size": "23Gi",
     **{f"{part}_{name}": value for part in ("head", "worker", "small") for name, value in {
         "node_selector": {"pool": part}, "tolerations": [{"key": part, "operator": "Equal", "value": "y", "effect": "NoSchedule"}],
         "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
@@ -392,8 +392,11 @@ def volume_sizes(build: Build) -> None:
     found = build("volume-sizes")
     sizes = {"ray-workflows-claim": "21Gi", "database-data-1": "22Gi", "database-data-2": "23Gi", "ray-data-claim": "100Gi"}  # the last has a value
     assert {name: at(found, f"PersistentVolumeClaim/{name}", "/spec/resources/requests/storage") for name in sizes} == sizes
-    larger = build("volume-sizes", ray=[{"op": "add", "path": "/storage/dataStorage", "value": "1Ti"}])
-    assert at(larger, "PersistentVolumeClaim/ray-data-claim", "/spec/resources/requests/storage") == "1Ti"
+
+
+def volume_sizes_ray_data(build: Build) -> None:
+    found = build("volume-sizes", "volume-sizes/ray-data")
+    assert at(found, "PersistentVolumeClaim/ray-data-claim", "/spec/resources/requests/storage") == "1Ti"
 
 
 def postgres_in_chart(build: Build) -> None:
@@ -482,12 +485,12 @@ CLAIMS: dict[str, Callable[[Build], None]] = {
     "redis/external": redis_external, "redis/external-tls": redis_external_tls, "replicas": replicas,
     "scheduling/ray-head": scheduling_ray_head, "scheduling/ray-small": scheduling_ray_small, "scheduling/ray-worker": scheduling_ray_worker,
     "storage-class": storage_class, "storage-class/default": storage_class_default, "tls/self-signed": tls_self_signed,
-    "volume-sizes": volume_sizes,
+    "volume-sizes": volume_sizes, "volume-sizes/ray-data": volume_sizes_ray_data,
 }  # fmt: skip
 PINNED = {
     "images", "images/digests", "images/tags", "pull-secret", "cluster-name", "ray/head-only", "ray/two-pools", "ray/pool", "ray/autoscaling",
     "scheduling/ray-head", "scheduling/ray-worker", "scheduling/ray-small", "scheduling/ray-pool", "scheduling/ray-operator", "scheduling/ui",
-    "ingress/nginx", "ingress/off", "resources", "security/restricted", "tls/private-ca", "volumes",
+    "volume-sizes/ray-data", "ingress/nginx", "ingress/off", "resources", "security/restricted", "tls/private-ca", "volumes",
 }  # fmt: skip
 
 
@@ -504,6 +507,7 @@ COMMON = [
     "postgres/tls/backend", "postgres/tls/core", "redis/databases", "redis/in-chart", "resources", "resources/postgres", "resources/redis",
     "scheduling/ray-operator", "scheduling/ray-pool", "scheduling/ui", "security/network-policies", "security/network-policies/autoscaling",
     "security/restricted", "security/restricted/postgres", "security/restricted/redis", "tls/private-ca", "volume-sizes/ray", "volume-sizes/redis",
+    *(f"{kind}/{of}" for kind in ("volume-sizes", "resources/postgres", "security/restricted/postgres") for of in ("core", "backend")),
     "volumes",
 ]  # fmt: skip
 OPERATOR = test_components.container("kuberay-operator")
