@@ -18,6 +18,7 @@ from syntho_deploy.errors import DeployError, PreflightError
 from syntho_deploy.redact import redact
 
 TIMEOUT = (5.0, 60.0)  # seconds to connect, and between two reads
+FIRST = 15.0  # seconds between two reads until the server has answered once, so that what never does is not waited for long
 AT_ONCE = 16  # requests side by side for one purpose
 CONNECTIONS = 32  # kept open for the next request: a plan sends its dry runs side by side, and so do several environments
 MANAGER = "syntho-deploy"  # field manager of what is not helm's: CRDs, namespace, secrets
@@ -58,7 +59,9 @@ class ApiError(DeployError):
 
 
 class Client:
-    """Requests to one API server. Safe to use from several threads."""
+    """Requests to one API server. Safe to use from several threads. hurried: is every answer waited for as shortly as the first?"""
+
+    hurried = False
 
     def __init__(self, access: Access) -> None:
         """Raises `PreflightError` when the kubeconfig or the context in it cannot be used. Sends nothing yet."""
@@ -70,6 +73,7 @@ class Client:
         self._resources: dict[str, dict[str, tuple[str, bool]]] = {}
         self._asking: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
+        self._brief = True  # is an answer not waited for long?
         self.once = threading.Lock()  # held by what is done once for the whole cluster, though several environments ask for it
 
     def request(
@@ -111,15 +115,21 @@ class Client:
         """
         import urllib3
 
+        from syntho_deploy.cluster import retry
+
         headers = {"Accept": accept, "User-Agent": MANAGER, **({"Content-Type": content_type} if body is not None else {})}
         if authorization := self._connection.authorization():
             headers["Authorization"] = authorization
         url = f"{self._connection.host}{path}" + (f"?{urlencode(query)}" if query else "")
         content = body if body is None or isinstance(body, str) else json.dumps(body)
+        brief: dict[str, Any] = {"retries": retry.policy(reading=1)} if self._brief else {}
+        timeout = urllib3.Timeout(connect=TIMEOUT[0], read=FIRST if brief else silence)
         try:
-            return self._connection.pool.request(
-                method, url, body=content, headers=headers, timeout=urllib3.Timeout(connect=TIMEOUT[0], read=silence), preload_content=not streamed
-            )
+            answer = self._connection.pool.request(
+                method, url, body=content, headers=headers, timeout=timeout, preload_content=not streamed, **brief
+            )  # fmt: skip
+            self._brief = self._brief and self.hurried
+            return answer
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise _unreachable(self.access, error) from None
 
@@ -269,6 +279,8 @@ class Client:
 class Remembering(Client):
     """A client that sends each GET once: who asks the same gets the answer that was given, which nobody changes. For a look at a
     cluster from many sides; what it answers gets old."""
+
+    hurried = True
 
     def __init__(self, access: Access) -> None:
         super().__init__(access)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from threading import Lock
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -27,7 +28,8 @@ PARTS = (
     "kubernetes.utils.quantity",
 )  # fmt: skip
 FAMILIES = ("kubernetes", "oauthlib", "requests_oauthlib")
-_lock = Lock()
+_SEE = "to see it: KUBECONFIG={kubeconfig} kubectl --context={context} version"
+_lock = threading.Lock()
 _parts: dict[str, ModuleType] = {}
 
 
@@ -51,8 +53,10 @@ def connection(kubeconfig: str, context: str, retries: Any, connections: int) ->
     settings, rest = _part("kubernetes.client.configuration").Configuration(), _part("kubernetes.client.rest")
     settings.retries, settings.connection_pool_maxsize = retries, connections
     what = f"the context {context!r} of {kubeconfig} cannot be used"
+    said = list[str]()
     try:
-        _part("kubernetes.config.kube_config").load_kube_config(kubeconfig, context, settings, False)
+        with _logged(said):
+            _part("kubernetes.config.kube_config").load_kube_config(kubeconfig, context, settings, False)
         pool = rest.RESTClientObject(settings).pool_manager
     except _part("kubernetes.config.config_exception").ConfigException as error:
         raise PreflightError(f"{what}: {error}", todo="contexts there are: kubectl config get-contexts -o name") from None
@@ -64,11 +68,36 @@ def connection(kubeconfig: str, context: str, retries: Any, connections: int) ->
         reason = redact(" ".join(str(error).split()))[:200]
         raise PreflightError(f"{what}: {type(error).__name__}: {reason}", todo="check the kubeconfig: kubectl config view") from None
 
+    if said and not settings.auth_settings() and not settings.cert_file:  # of a program for credentials: the package goes on without any
+        words = redact(" ".join("; ".join(said).split()))[:300]
+        raise PreflightError(
+            f"{what}, since its program for credentials gives none: {words}",
+            todo=f"log in again; {_SEE.format(kubeconfig=kubeconfig, context=context)}",
+        )
+
     def authorization() -> str:
         return str(settings.auth_settings().get("BearerToken", {}).get("value") or "")
 
     proxied = settings.proxy and not rest.should_bypass_proxies(settings.host, settings.no_proxy or "")
     return Connection(settings.host, pool, authorization, settings.proxy if proxied else "")
+
+
+@contextmanager
+def _logged(said: list[str]) -> Iterator[None]:
+    """While this is open, what this thread logs as an error is added to `said`, and printed nowhere else that it was not before."""
+    root, mine = logging.getLogger(), threading.get_ident()
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.thread == mine:
+                said.append(record.getMessage().removeprefix("exec: "))
+
+    kept = Kept(logging.ERROR)
+    root.addHandler(kept)
+    try:
+        yield
+    finally:
+        root.removeHandler(kept)
 
 
 def contexts(kubeconfig: str) -> list[str]:

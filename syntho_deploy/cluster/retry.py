@@ -35,9 +35,10 @@ class Retry(urllib3.Retry):
         return super().increment(method, url, response, error, _pool, _stacktrace)
 
 
-def policy() -> Retry:
-    """For a client: the last answer is returned as it is when the tries are used up."""
+def policy(reading: int = ATTEMPTS) -> Retry:
+    """For a client: the last answer is returned as it is when the tries are used up. reading: how often what takes the connection, and
+    does not answer, is tried again."""
     return Retry(
-        total=ATTEMPTS, connect=REACHING, allowed_methods=frozenset({"DELETE", "GET", "PATCH", "PUT"}), backoff_factor=0.25,
+        total=ATTEMPTS, connect=REACHING, read=reading, allowed_methods=frozenset({"DELETE", "GET", "PATCH", "PUT"}), backoff_factor=0.25,
         backoff_jitter=0.25, retry_after_max=RETRY_AFTER, raise_on_status=False,
     )  # fmt: skip

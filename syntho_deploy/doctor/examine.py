@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import inspect
 import re
+import time
 import traceback
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from concurrent.futures import wait
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from syntho_deploy import documents
+from syntho_deploy import documents, process
 from syntho_deploy.cluster.client import ApiError
 from syntho_deploy.console import table
-from syntho_deploy.doctor import cluster, ingress, machine, namespace, nodes, permissions, pullable, ray, release, secrets, services, storage
-from syntho_deploy.doctor.subject import RULES, STATES, Missing, Result, Subject, forbidden
+from syntho_deploy.doctor import cluster, ingress, job, machine, namespace, nodes, permissions, pullable, ray, release, secrets, services, storage
+from syntho_deploy.doctor.subject import RULES, STATES, Missing, Result, Subject, begun, forbidden
 from syntho_deploy.errors import DeployError, InputError, InputErrors, PreflightError, shown
 from syntho_deploy.several import Answer, Place
 
 MODULES = (machine, cluster, permissions, namespace, nodes, storage, ingress, secrets, release, ray, pullable, services)
-AT_ONCE = 24  # checks: nearly all of their time they wait for an answer
+PATIENCE = 60.0  # seconds for all checks, side by side; each has shorter limits of its own, but for programs that others name
+LATER = "again later; a program of the kubeconfig or of a secret's source may wait for somebody, or what is asked answers slowly"
+LOOK = 0.5  # seconds
 BEGIN, END = "<!-- checks -->", "<!-- end of checks -->"
 
 Check = Callable[[Subject], Iterator[Result]]
@@ -50,14 +53,24 @@ def _is_check(function: Callable[..., object]) -> bool:
 
 
 def examine(subject: Subject, only: Collection[str] = ()) -> list[Result]:
-    """The results of all checks, or of these, in their order. What a check raises is its result."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        asked = [pool.submit(_ask, name, check, subject) for name, check in checks().items() if not only or name in only]
-        return [result for future in asked for result in future.result()]
+    """The results of all checks, or of these, in their order. What a check raises is its result; what does not come to an end is not known."""
+    wanted = {name: check for name, check in checks().items() if not only or name in only}
+    found: dict[str, list[Result]] = {name: [] for name in wanted}
+    asked = {name: begun(partial(_ask, name, check, subject, found[name])) for name, check in wanted.items()}
+    end = time.monotonic() + PATIENCE + (job.DEADLINE if subject.in_cluster else 0)
+    try:
+        while wait(asked.values(), LOOK).not_done and time.monotonic() < end:
+            process.stop_if_interrupted()
+    except KeyboardInterrupt:
+        if subject.in_cluster:
+            wait(asked.values(), job.PARTING)  # for it to delete what it made
+        raise
+    late = {name: [] if one.done() else [Result(name, "unknown", f"no end within {PATIENCE:.0f} s", LATER)] for name, one in asked.items()}
+    return [result for name in wanted for result in [*found[name], *late[name]]]
 
 
-def _ask(name: str, check: Check, subject: Subject) -> list[Result]:
-    found = []
+def _ask(name: str, check: Check, subject: Subject, found: list[Result]) -> None:
+    """Add to `found` what a check finds, and what it raises."""
     try:
         for result in check(subject):
             found.append(result)
@@ -65,7 +78,8 @@ def _ask(name: str, check: Check, subject: Subject) -> list[Result]:
         found.append(Result(name, "unknown", str(missing), missing.todo))
     except DeployError as error:
         if isinstance(error, ApiError) and (words := forbidden(error)):
-            return [*found, Result(name, "unknown", words, RULES)]
+            found.append(Result(name, "unknown", words, RULES))
+            return
         state = "error" if error.exit_code in (PreflightError.exit_code, InputError.exit_code) else "unknown"
         several = error.errors if isinstance(error, InputErrors) else [error]
         what = "; ".join(one.what if one.where is None else f"{shown(one.where)}: {one.what}" for one in several)
@@ -74,7 +88,6 @@ def _ask(name: str, check: Check, subject: Subject) -> list[Result]:
         place = traceback.extract_tb(error.__traceback__)[-1]
         what = f"a fault of syntho-deploy: {type(error).__name__} in {Path(place.filename).name}:{place.lineno}"
         found.append(Result(name, "unknown", what, "please report it"))
-    return found
 
 
 def doctor(place: Place, in_cluster: bool = False, image: str = "") -> Answer:

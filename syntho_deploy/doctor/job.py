@@ -28,6 +28,7 @@ from syntho_deploy.redact import redact
 NAME = "syntho-doctor"
 LABELS = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": "syntho-deploy"}
 DEADLINE = 300  # seconds: an application's image may have to be pulled first
+PARTING = 30.0  # seconds for it to be deleted after an interrupt
 KEPT = 60  # seconds after its end, if it is still there
 LOOK = 1.0  # seconds
 NOBODY = 65534

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from threading import RLock
+from threading import RLock, Semaphore, Thread
 from typing import Any, NamedTuple, TypeVar
 
 from syntho_deploy.checks.context import Context
@@ -19,6 +20,7 @@ from syntho_deploy.secrets import store
 from syntho_deploy.several import Place
 
 NAMESPACED = ("pods", "deployments", "ingresses")  # what is listed in all namespaces
+AT_ONCE = 16  # questions for one purpose
 NEW = "none yet"
 RULES = "docs/doctor.md has the rules for the account"
 STATES = ("error", "warning", "unknown", "ok")  # the worst first; unknown: it could not be asked
@@ -158,7 +160,22 @@ def _forbidden(error: ApiError) -> Exception:
     return Missing(words, RULES) if (words := forbidden(error)) else error
 
 
+def begun(ask: Callable[[], Asked], gate: AbstractContextManager[Any] | None = None) -> Future[Asked]:
+    """What `ask` will return. It is asked by a thread that ends with the process: what hangs keeps nobody from the end."""
+    answer: Future[Asked] = Future()
+
+    def asking() -> None:
+        try:
+            with gate or nullcontext():
+                answer.set_result(ask())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    Thread(target=asking, daemon=True).start()
+    return answer
+
+
 def side_by_side(work: Sequence[Callable[[], Asked]]) -> list[Asked]:
-    """What each returns, asked at once."""
-    with ThreadPoolExecutor(max(1, min(16, len(work)))) as pool:
-        return [future.result() for future in [pool.submit(one) for one in work]]
+    """What each returns, asked at once, some at a time."""
+    gate = Semaphore(AT_ONCE)
+    return [future.result() for future in [begun(one, gate) for one in work]]

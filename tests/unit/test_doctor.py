@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -69,13 +70,19 @@ def test_what_could_not_be_asked_for_one_reason_is_one_line() -> None:
     ]
 
 
+def result_of(name: str, check: examine.Check, subject: Any = None) -> list[Result]:
+    found: list[Result] = []
+    examine._ask(name, check, cast(Subject, subject), found)
+    return found
+
+
 def test_what_a_check_raises_is_its_result() -> None:
     def raising(error: Exception) -> Result:
         def check(subject: Subject) -> Any:
             yield Result("x", "ok", "first")
             raise error
 
-        first, second = examine._ask("x", check, cast(Subject, None))
+        first, second = result_of("x", check)
         assert first.what == "first"
         return second
 
@@ -87,6 +94,24 @@ def test_what_a_check_raises_is_its_result() -> None:
     assert raising(ApiError(403, "Forbidden", words, "GET /")).what == "the account may not list nodes"
     assert raising(ApiError(500, "", "sick", "GET /")).state == "unknown"
     assert re.fullmatch(r"a fault of syntho-deploy: KeyError in test_doctor.py:[0-9]+", raising(KeyError("a secret")).what)
+
+
+def test_a_check_that_does_not_come_to_an_end_keeps_no_other_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+
+    def hangs(subject: Subject) -> Any:
+        yield Result("hangs", "ok", "first")
+        never.wait()
+
+    def ends(subject: Subject) -> Any:
+        yield Result("ends", "ok", "well")
+
+    monkeypatch.setattr(examine, "checks", lambda: {"hangs": hangs, "ends": ends})
+    monkeypatch.setattr(examine, "PATIENCE", 0.0)
+    monkeypatch.setattr(examine, "LOOK", 0.05)
+    found = examine.examine(cast(Subject, SimpleNamespace(in_cluster=False)))
+    assert [one[:3] for one in found] == [("hangs", "ok", "first"), ("hangs", "unknown", "no end within 0 s"), ("ends", "ok", "well")]
+    never.set()
 
 
 def test_a_missing_permission_is_told_in_short() -> None:
@@ -473,4 +498,4 @@ def test_a_helm_that_cannot_be_had_is_an_error() -> None:
             raise PreflightError("helm is not here", todo="invoke tools --provision=helm")
 
     subject = cast(Subject, SimpleNamespace(place=Place()))
-    assert examine._ask("helm", machine.helm, subject) == [Result("helm", "error", "helm is not here", "invoke tools --provision=helm")]
+    assert result_of("helm", machine.helm, subject) == [Result("helm", "error", "helm is not here", "invoke tools --provision=helm")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from syntho_deploy.cluster import kubeconfig
+from syntho_deploy.cluster import client, kubeconfig
 from syntho_deploy.cluster.client import Access, Client
 from syntho_deploy.errors import PreflightError
 
@@ -99,6 +100,36 @@ def test_a_token_that_a_program_gives(tmp_path: Path) -> None:
     assert authorization(written(tmp_path / "config", {"exec": program})) == "Bearer from-a-program"
 
 
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (["sh", "-c", "echo 'session expired, log in' >&2; exit 3"], "process returned 3. session expired, log in"),
+        (["no-such-program"], "No such file"),
+        (["echo", "<html>"], "failed to decode process output"),
+        (["echo", '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {}}'], "missing token"),
+    ],
+)
+def test_a_program_that_gives_no_credentials_is_a_sentence(
+    tmp_path: Path, program: list[str], words: str, capfd: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": program[0], "args": program[1:], "interactiveMode": "Never"}}
+    with pytest.raises(PreflightError) as caught:
+        kubeconfig.connection(written(tmp_path / "config", user), "one", None, 1)
+    assert "its program for credentials gives none: " in caught.value.what
+    assert words in caught.value.what
+    assert "log in again" in caught.value.todo
+    assert capfd.readouterr().err == ""
+
+
+def test_a_server_that_takes_the_connection_and_never_answers_is_not_waited_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "FIRST", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        file = written(tmp_path / "config", {"token": "t"}, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(PreflightError, match="Read timed out") as caught:
+            Client(Access(file, "one", "of the context one")).request("GET", "/version")
+    assert "nothing answers there" in caught.value.todo
+
+
 def test_a_token_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("first")
     assert authorization(written(tmp_path / "config", {"tokenFile": str(tmp_path / "token")})) == "Bearer first"
@@ -172,7 +203,7 @@ def alone(code: str) -> str:
 def test_little_of_the_package_is_imported_and_nothing_stays_in_its_place(tmp_path: Path) -> None:
     path = written(tmp_path / "config", {"token": "t"})
     code = f"""import sys
-from syntho_deploy.cluster import kubeconfig
+from syntho_deploy.cluster import client, kubeconfig
 kubeconfig.connection({path!r}, "one", None, 1)
 print([name for name in sys.modules if name.partition(".")[0] in (*kubeconfig.FAMILIES, "pydantic", "jsonschema", "requests")])
 from kubernetes import client, dynamic
@@ -183,7 +214,7 @@ print(client.ApiClient.__name__, client.V1Pod.__name__, dynamic.DynamicClient.__
 def test_who_has_imported_the_package_before_keeps_it(tmp_path: Path) -> None:
     code = f"""import kubernetes.client, sys
 before = sys.modules["kubernetes"]
-from syntho_deploy.cluster import kubeconfig
+from syntho_deploy.cluster import client, kubeconfig
 kubeconfig.connection({written(tmp_path / "config", {})!r}, "one", None, 1)
 print(sys.modules["kubernetes"] is before, kubernetes.client.ApiClient.__name__)"""
     assert alone(code).split() == ["True", "ApiClient"]
