@@ -21,7 +21,7 @@ from syntho_deploy.errors import DeployError, InputError, InputErrors, Preflight
 from syntho_deploy.helm import Helm
 from syntho_deploy.images import names_in
 from syntho_deploy.overlays import pointer
-from syntho_deploy.overlays.patch import Setter
+from syntho_deploy.overlays.origins import Setter
 from syntho_deploy.plan import REPLACEABLE
 from syntho_deploy.plan import shown as shown_value
 from syntho_deploy.secrets.sentinels import TOKEN, label, placeholders, sentinel

@@ -24,7 +24,8 @@ from syntho_deploy.helm import Helm, api_versions, at_hand, crds, flatten, has_s
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.layers import Layer, layers
 from syntho_deploy.overlays.manifests import Manifest, Manifests, check_files, is_object
-from syntho_deploy.overlays.patch import Layers, apply, load_values_patch
+from syntho_deploy.overlays.origins import Layers
+from syntho_deploy.overlays.patch import apply, load_values_patch
 from syntho_deploy.overlays.references import References
 from syntho_deploy.overlays.unread import unread
 from syntho_deploy.overlays.variables import substitute

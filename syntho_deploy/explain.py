@@ -17,7 +17,7 @@ from syntho_deploy.helm import Helm
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.liveness import Reach, leaves, reach
 from syntho_deploy.overlays.manifests import Manifest
-from syntho_deploy.overlays.patch import Layers, Setter
+from syntho_deploy.overlays.origins import Layers, Setter
 from syntho_deploy.secrets.sentinels import label, placeholders
 
 DEFAULT = "chart default"

@@ -19,7 +19,7 @@ from syntho_deploy.environment import ImageRole, load_environment, names
 from syntho_deploy.errors import InputError, Mark, PreflightError, nearest, shown
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.layers import layers
-from syntho_deploy.overlays.patch import Layers, Setter
+from syntho_deploy.overlays.origins import Layers, Setter
 from syntho_deploy.overlays.variables import REFERENCE, substitute
 from syntho_deploy.vendor import load_pin
 
@@ -122,8 +122,8 @@ def _find(project: Project, app: str, role: ImageRole, values: Json) -> Tag:
 
 def _in_force(found: Layers, keys: Keys) -> tuple[Keys, Setter | None]:
     """The last operation that set a value, and the path by which it did."""
-    above = [(other, setter) for other, setters in found.set_by.items() if other == keys[: len(other)] for setter in setters]
-    return max(above, key=lambda pair: pair[1].order) if above else ((), None)
+    above = found.found(keys)
+    return above[-1] if above else ((), None)
 
 
 def _at(document: Json, keys: Keys) -> Json:

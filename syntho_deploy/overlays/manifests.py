@@ -15,7 +15,8 @@ from syntho_deploy import documents
 from syntho_deploy.documents import Json
 from syntho_deploy.errors import InputError, Mark, nearest, noting
 from syntho_deploy.overlays.layers import Layer
-from syntho_deploy.overlays.patch import Layers, ManifestPatch, Operation, Setter, apply, load_manifest_patches
+from syntho_deploy.overlays.origins import Layers, Operation, Setter
+from syntho_deploy.overlays.patch import ManifestPatch, apply, load_manifest_patches
 from syntho_deploy.overlays.variables import Lookup, substitute
 from syntho_deploy.secrets.sentinels import label
 
@@ -93,7 +94,7 @@ class Manifests:
     def _add(self, file: Path, layer: str) -> None:
         with noting(self.errors):
             mark, item = _load_object(file, self.lookup)
-            made = Manifest(item, added=Setter(layer, 0, Operation("add", "", mark)))
+            made = Manifest(item, added=Setter(layer, (), Operation("add", "", mark)))
             if any(other.label == made.label for other in self.kept):
                 raise InputError(f"the chart already has {made.label}", mark, "patch it by <chart>.manifests.yaml instead")
             self.everything.append(made)
@@ -108,7 +109,7 @@ class Manifests:
             self.errors.append(self._unmatched(patch, named))
         elif patch.delete:
             for manifest in matching:
-                manifest.deleted = Setter(layer, 0, Operation("delete", "", patch.mark, why=patch.why))
+                manifest.deleted = Setter(layer, (), Operation("delete", "", patch.mark, why=patch.why))
         else:
             self._patched.append((layer, patch, matching))
             for manifest in matching:

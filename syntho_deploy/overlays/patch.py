@@ -6,8 +6,8 @@ that keep an overlay from lying (a path that is not there, two layers on one pat
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -17,6 +17,7 @@ import jsonpatch
 from syntho_deploy.documents import Document, Json, Keys, clone, load, walk
 from syntho_deploy.errors import InputError, Mark, nearest, raise_all
 from syntho_deploy.overlays import pointer
+from syntho_deploy.overlays.origins import Change, Layers, Operation, Tree
 from syntho_deploy.overlays.variables import Lookup, substitute, substitute_path
 from syntho_deploy.section import Section
 
@@ -28,86 +29,6 @@ NEEDS = {
 MEMBERS = ("op", "path", "value", "from", "why", "overrides")
 UNQUOTED_LIMIT = 1_000_000  # from here on both Helm majors print a number as 2.0230308e+07
 EXPONENT_BELOW = 0.0001  # and a smaller one as 1e-05
-
-
-class Operation(NamedTuple):
-    """One operation as written, and where."""
-
-    op: str
-    path: str
-    mark: Mark
-    value: Json = None
-    source: str = ""  # the member "from"
-    why: str = ""
-    overrides: bool = False
-
-
-class Change(NamedTuple):
-    """What an operation does to a document: the path it takes away, the one it sets, and whether that is a new item of a list."""
-
-    removed: Keys | None = None
-    set: Keys | None = None
-    inserts: bool = False
-
-
-class Setter(NamedTuple):
-    """An operation that set a path: its layer, its place in the order of all, and the operation as written."""
-
-    layer: str
-    order: int
-    operation: Operation
-
-    @property
-    def mark(self) -> Mark:
-        """Where it stands."""
-        return self.operation.mark
-
-
-@dataclass
-class Layers:
-    """Which operations of which files set each path, the last one last: the origin of every value, and what a later layer may
-    not set again by accident."""
-
-    set_by: dict[Keys, tuple[Setter, ...]] = field(default_factory=dict)
-    count: int = 0
-    _above: set[Keys] = field(default_factory=set)  # every path that has one of `set_by` below it
-
-    def record(self, change: Change, layer: str, operation: Operation) -> None:
-        """Note what a change set, and where the list items stand now that others came or went before them."""
-        self.count += 1
-        setter = Setter(layer, self.count, operation)
-        if change.removed is not None:
-            self._shift(change.removed, -1)
-            gone = change.removed[-1] if change.removed else ""
-            place = (*change.removed[:-1], -1 - gone) if isinstance(gone, int) else change.removed  # an item that is gone has no index
-            self._add(place, setter)
-        if change.set is not None:
-            if change.inserts:
-                self._shift(change.set, 1)
-            self._add(change.set, setter)
-
-    def _add(self, keys: Keys, setter: Setter) -> None:
-        self.set_by[keys] = (*self.set_by.get(keys, ()), setter)
-        self._above.update(keys[:length] for length in range(len(keys)))
-
-    def _shift(self, at: Keys, by: int) -> None:
-        if at and at[:-1] in self._above:
-            self.set_by = {keys: setters for path, setters in self.set_by.items() if (keys := _shifted(path, at, by)) is not None}
-            self._above = {keys[:length] for keys in self.set_by for length in range(len(keys))}
-
-    def clash(self, keys: Keys, layer: str) -> tuple[Keys, Mark] | None:
-        """An earlier layer's path that is this path, above it or below it."""
-        above = [keys[:length] for length in range(len(keys) + 1) if keys[:length] in self.set_by]
-        below = [other for other in self.set_by if other[: len(keys)] == keys] if keys in self._above else []
-        for other in [*above, *below]:
-            if self.set_by[other][-1].layer != layer:
-                return other, self.set_by[other][-1].mark
-        return None
-
-    def origin(self, keys: Keys) -> list[Setter]:
-        """The operations that set the value at `keys`, on its own path or above it, the one in force last; none: the chart did."""
-        found = [setter for other, setters in self.set_by.items() if other == keys[: len(other)] for setter in setters]
-        return sorted(found, key=lambda setter: setter.order)
 
 
 def load_operations(document: Document, keys: Keys, errors: list[InputError]) -> list[Operation]:
@@ -163,15 +84,17 @@ def apply(
     """
     patched = clone(document)
     plain: list[dict[str, Json]] = []
-    tested: set[Keys] = set()
+    tested: Tree[bool] = Tree()
     for operation in operations:
         try:
             compiled, change = _compile(patched, operation, lookup, layer, layers, tested, values)
             patched = _applied(compiled, patched)
             plain.append(compiled)
             layers.record(change, layer, operation)
-            for at, by in ((change.removed, -1), (change.set if change.inserts else None, 1)):
-                tested = {keys for path in tested if (keys := _shifted(path, at, by)) is not None} if at else tested
+            if change.removed:
+                tested.deleted(change.removed)
+            if change.set and change.inserts:
+                tested.inserted(change.set)
         except InputError as error:
             errors.append(error)
         except jsonpatch.JsonPatchTestFailed:
@@ -186,10 +109,10 @@ def apply(
 
 
 def _compile(
-    document: Json, operation: Operation, lookup: Lookup, layer: str, layers: Layers, tested: set[Keys], values: bool
+    document: Json, operation: Operation, lookup: Lookup, layer: str, layers: Layers, tested: Tree[bool], values: bool
 ) -> tuple[dict[str, Json], Change]:
     """The plain RFC 6902 operation for one of ours, and what it changes. Raises `InputError` for the first fault."""
-    removed: Keys | None = None
+    removed, copied = None, None
     adding = operation.op in ("add", "move", "copy")
     compiled: dict[str, Json] = {"op": operation.op}
     if operation.source or "from" in NEEDS[operation.op]:
@@ -199,11 +122,13 @@ def _compile(
         if operation.op == "move":
             removed = source
             _claim(source, operation, layer, layers)
-            document = _applied({"op": "remove", "path": compiled["from"]}, clone(document))
-    keys, numeric = _pointer(document, substitute_path(operation.path, lookup, operation.mark), operation, adding)
+        else:
+            copied = source
+    with _without(document, removed):
+        keys, numeric = _pointer(document, substitute_path(operation.path, lookup, operation.mark), operation, adding)
     compiled["path"] = pointer.text(keys)
     if operation.op == "test":
-        tested.update(keys[:length] for length in range(1, len(keys) + 1))
+        tested.hold(keys, True)
     else:
         _vouched(numeric, document, tested, operation)
         _claim(keys, operation, layer, layers)
@@ -214,7 +139,24 @@ def _compile(
         compiled["value"] = value
     if operation.op in ("remove", "test"):
         return compiled, Change(removed=keys if operation.op == "remove" else None)
-    return compiled, Change(removed, keys, adding and bool(keys) and isinstance(keys[-1], int))
+    return compiled, Change(removed, keys, adding and bool(keys) and isinstance(keys[-1], int), copied)
+
+
+@contextmanager
+def _without(document: Json, keys: Keys | None) -> Iterator[None]:
+    """A document while the value that a move takes away is not in it."""
+    if not keys:
+        yield
+        return
+    holder, last = _at(document, keys[:-1]), keys[-1]
+    value = holder.pop(last)
+    try:
+        yield
+    finally:
+        if isinstance(holder, list):
+            holder.insert(int(last), value)
+        else:
+            holder[last] = value
 
 
 def _applied(compiled: dict[str, Json], document: Json) -> Json:
@@ -232,19 +174,6 @@ def _same(one: Json, other: Json) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
-def _shifted(path: Keys, at: Keys, by: int) -> Keys | None:
-    """Where `path` is after an item came to (`by` 1) or left (-1) the place `at` of a list; None if it left with it."""
-    place = len(at) - 1
-    if place < 0 or len(path) <= place or path[:place] != at[:place]:
-        return path
-    index, moved = path[place], at[place]
-    if not isinstance(index, int) or not isinstance(moved, int) or index < moved:
-        return path
-    if by < 0 and index == moved:
-        return None
-    return (*path[:place], index + by, *path[place + 1 :])
-
-
 def _pointer(document: Json, text: str, operation: Operation, adding: bool) -> tuple[Keys, list[Keys]]:
     try:
         return pointer.compile_pointer(document, text, adding)
@@ -255,11 +184,11 @@ def _pointer(document: Json, text: str, operation: Operation, adding: bool) -> t
         raise InputError(f"{operation.op}: {error}", operation.mark, todo) from None
 
 
-def _vouched(numeric: list[Keys], document: Json, tested: set[Keys], operation: Operation) -> None:
+def _vouched(numeric: list[Keys], document: Json, tested: Tree[bool], operation: Operation) -> None:
     """Refuse a numeric index of an existing item that no earlier `test` of the file has looked at: lists get new items."""
     for path in numeric:
         items, index = _at(document, path[:-1]), path[-1]
-        if path not in tested and isinstance(index, int) and index < len(items):
+        if isinstance(index, int) and not tested.at(path) and index < len(items):
             at = pointer.text(path)
             todo = f"select it by a field, [name=…], or put an op: test on {at} before"
             raise InputError(f"{operation.op}: nothing says which item {at} is", operation.mark, todo)

@@ -12,6 +12,7 @@ from syntho_deploy.documents import Json, Keys, walk
 
 _SELECTOR = re.compile(r"\[([^=\]]+)=(.*)\]", re.DOTALL)
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+_NO_TEXT = re.compile(r"-?[0-9].*|true|false|null")  # what a field that is no text may be written as
 _BAD_ESCAPE = re.compile(r"~(?![01])")
 
 
@@ -73,7 +74,10 @@ def _index(items: list[Json], segment: str, keys: list[str | int], adding: bool)
     selector = _SELECTOR.fullmatch(segment)
     if selector:
         name, value = selector.groups()
-        found = [i for i, item in enumerate(items) if isinstance(item, dict) and name in item and _written(item[name]) == value]
+        if not _NO_TEXT.fullmatch(value):
+            found = [i for i, item in enumerate(items) if isinstance(item, dict) and item.get(name) == value]
+        else:
+            found = [i for i, item in enumerate(items) if isinstance(item, dict) and name in item and _written(item[name]) == value]
         if len(found) == 1:
             return found[0], False
         have = sorted({_written(item[name]) for item in items if isinstance(item, dict) and name in item})

@@ -17,7 +17,8 @@ from syntho_deploy.documents import walk
 from syntho_deploy.errors import InputError, InputErrors, Mark, raise_all
 from syntho_deploy.helm import Helm
 from syntho_deploy.overlays import patch, pointer
-from syntho_deploy.overlays.patch import Layers, Operation, apply, load_manifest_patches, load_operations, load_values_patch
+from syntho_deploy.overlays.origins import Layers, Operation
+from syntho_deploy.overlays.patch import apply, load_manifest_patches, load_operations, load_values_patch
 from tests.conftest import write_files
 
 FILE = Path("/nowhere/core.values.yaml")

@@ -19,7 +19,8 @@ from syntho_deploy.documents import Json
 from syntho_deploy.environment import load_environment, load_roles
 from syntho_deploy.errors import InputError, Mark
 from syntho_deploy.overlays import patch, pointer
-from syntho_deploy.overlays.patch import Layers, Operation, apply, load_manifest_patches, load_values_patch
+from syntho_deploy.overlays.origins import Layers, Operation
+from syntho_deploy.overlays.patch import apply, load_manifest_patches, load_values_patch
 from syntho_deploy.vendor import load_pin
 from tests.conftest import write_files
 

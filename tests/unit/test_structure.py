@@ -23,7 +23,7 @@ documents process github
 section graces transaction
 tools console
 environment
-overlays overlays.pointer
+overlays overlays.pointer overlays.origins
 overlays.variables overlays.layers
 overlays.patch overlays.unread
 overlays.references
