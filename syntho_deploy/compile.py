@@ -34,6 +34,7 @@ from syntho_deploy.vendor import Pin, Vendored, load_pin, vendored
 
 KEEP = "helm.sh/resource-policy"
 HOOK = "helm.sh/hook"
+RETENTION = "persistentVolumeClaimRetentionPolicy"  # of a StatefulSet: what its controller does with its volumes
 CLUSTER_SCOPED = frozenset(
     [
         "APIService",
@@ -652,13 +653,15 @@ def _hook(item: dict[str, Any]) -> bool:
 
 def _settled(item: dict[str, Any], namespace: str) -> dict[str, Any]:
     """An object as it is deployed: in its namespace, without what only the server writes, nulls out of custom resources,
-    and a volume claim kept when it leaves the release (helm deletes it otherwise)."""
+    and volumes kept: a claim when it leaves the release (helm deletes it otherwise), those of a StatefulSet when that goes or shrinks."""
     item = {key: value for key, value in item.items() if key != "status"}
     metadata = item["metadata"] = {key: value for key, value in item["metadata"].items() if not (key == "creationTimestamp" and value is None)}
     if item["kind"] not in CLUSTER_SCOPED:
         metadata.setdefault("namespace", namespace)
     if item["kind"] == "PersistentVolumeClaim":
         metadata["annotations"] = {**(metadata.get("annotations") or {}), KEEP: "keep"}
+    if item["kind"] == "StatefulSet" and (policy := (item.get("spec") or {}).get(RETENTION)):
+        item["spec"] = {**item["spec"], RETENTION: dict.fromkeys(policy, "Retain")}
     return _without_nulls(item) if is_custom(item) else item
 
 

@@ -121,7 +121,7 @@ def make(client: Client, compiled: Compiled) -> Plan:
         listed = pool.submit(snapshot, client, namespace, sorted(kinds))
         releases = stored(client, namespace, [chart.release.name for chart in compiled.charts.values()])
         _refuse_pending(releases.values(), environment.name)
-        old = {name: _old_objects(found) for name, found in releases.items()}
+        old = {name: found.objects for name, found in releases.items()}
         left = {(item["apiVersion"], item["kind"]) for items in old.values() for item in items} - kinds
         live = listed.result().joined(snapshot(client, namespace, sorted(left))) if left else listed.result()
         before = {name: {label(item): item for item in items} for name, items in old.items()}
@@ -183,6 +183,9 @@ def _of_object(
         return ObjectPlan(REFUSED, name, kind, object_name, reason=f"it exists and {owner}")
     if found is not None and (since := readiness.going(found)):
         return _of_going(name, item, since)
+    claims = volumes.of_set(item, live) if kind == "StatefulSet" else []
+    if lost := next((f"its volume {claim['metadata']['name']}: {since}" for claim in claims if (since := readiness.going(claim))), ""):
+        return ObjectPlan(REFUSED, name, kind, object_name, reason=f"{lost}: {volumes.GOING}")
     target = predict.owned(ignored.kept(item, found), chart.release.name, chart.namespace)
     predicted = predict.predict(client, target, found)
     shared = False
@@ -199,7 +202,8 @@ def _of_object(
     if predicted.refused:
         return ObjectPlan(REFUSED, name, kind, object_name, reason=_volume_fault(client, item, found) or _short(predicted.refused))
     if found is None:
-        return ObjectPlan(CREATE, name, kind, object_name, checked=predicted.checked)
+        again = f"it finds its volumes again: {', '.join(claim['metadata']['name'] for claim in claims)}" if claims else ""
+        return ObjectPlan(CREATE, name, kind, object_name, reason=again, checked=predicted.checked)
     result = predicted.result or {}
     changed = tuple(diff.changes(found, {"apiVersion": item["apiVersion"], "kind": kind, **result}, foreign))
     pods = _restarting(item, found, result, live)
@@ -274,34 +278,37 @@ def _other_owner(found: Object, chart: CompiledChart) -> str:
 
 
 def _leaving(name: str, chart: CompiledChart, old: list[Object], live: Live) -> list[ObjectPlan]:
-    """The objects of the last release that the compiled chart lacks."""
+    """The objects of the last release that the compiled chart lacks, and the volumes that a StatefulSet leaves behind."""
     new = {label(item) for item in chart.objects}
     found = []
     for item in old:
-        if label(item) in new or not _live_of(item, live):
+        present = _live_of(item, live)
+        if present is None or label(item) in new:
             continue
-        present = _live_of(item, live) or {}
-        keep = item["kind"] in STAYS or (present["metadata"].get("annotations") or {}).get(KEEP) == "keep"
-        pods = tuple(
-            sorted(
-                pod["metadata"]["name"]
-                for pod in live.pods()
-                if "selector" in item.get("spec", {}) and item["kind"] != "Service" and _selects(present, pod)
-            )
-        )
-        reason = "it leaves the release and stays on the cluster" if keep else ""
-        if keep and (since := readiness.going(present)):
-            lost = item["kind"] == "PersistentVolumeClaim"
-            reason = f"{since}: {volumes.GOING}" if lost else since
-            found.append(ObjectPlan(REFUSED if lost else DELETE, name, item["kind"], item["metadata"]["name"], reason=reason))
-            continue
-        found.append(ObjectPlan(KEPT if keep else DELETE, name, item["kind"], item["metadata"]["name"], reason=reason, pods=() if keep else pods))
+        found.append(_of_leaving(name, item, present, live))
+        for claim in volumes.of_set(present, live) if item["kind"] == "StatefulSet" else ():
+            reason = f"a volume of {label(item)}, which leaves; it stays on the cluster"
+            found.append(_of_kept(name, claim, reason))
     return found
 
 
-def _old_objects(found: Stored) -> list[Object]:
-    items = [item for manifest in found.manifests for item in documents.load_manifests(manifest)]
-    return list({label(item): item for item in items if item.get("kind") and (item.get("metadata") or {}).get("name")}.values())
+def _of_leaving(name: str, item: Object, present: Object, live: Live) -> ObjectPlan:
+    kind, object_name = item["kind"], item["metadata"]["name"]
+    if kind in STAYS or (present["metadata"].get("annotations") or {}).get(KEEP) == "keep":
+        return _of_kept(name, present, "it leaves the release and stays on the cluster")
+    if kind == "StatefulSet" and volumes.lost_with(present):
+        return ObjectPlan(REFUSED, name, kind, object_name, reason=volumes.LOST_WITH)
+    owns = "selector" in item.get("spec", {}) and kind != "Service"
+    pods = tuple(sorted(pod["metadata"]["name"] for pod in live.pods() if owns and _selects(present, pod)))
+    return ObjectPlan(DELETE, name, kind, object_name, pods=pods)
+
+
+def _of_kept(name: str, present: Object, reason: str) -> ObjectPlan:
+    """What stays on the cluster, unless somebody is deleting it."""
+    kind, since = present["kind"], readiness.going(present)
+    lost = bool(since) and kind == "PersistentVolumeClaim"
+    action = REFUSED if lost else DELETE if since else KEPT
+    return ObjectPlan(action, name, kind, present["metadata"]["name"], reason=f"{since}: {volumes.GOING}" if lost else since or reason)
 
 
 def _live_of(item: Object, live: Live) -> Object | None:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from syntho_deploy import plan as planning
 from syntho_deploy import planfile, process, verify
-from syntho_deploy.cluster import crds, readiness, record
-from syntho_deploy.cluster.client import MANAGER, ApiError, Client
+from syntho_deploy.cluster import crds, readiness, record, volumes
+from syntho_deploy.cluster.client import MANAGER, ApiError, Client, Object
 from syntho_deploy.cluster.ignore import Ignored
 from syntho_deploy.cluster.lease import Lease
 from syntho_deploy.cluster.readiness import Live
-from syntho_deploy.cluster.releases import stored
+from syntho_deploy.cluster.releases import Stored, stored
 from syntho_deploy.cluster.stuck import Patience
 from syntho_deploy.cluster.watch import View
 from syntho_deploy.compile import KEEP, Compiled, CompiledChart, is_custom
@@ -388,16 +388,22 @@ def undeploy(client: Client, compiled: Compiled, helm: Helm, steps: Steps, timeo
     if foreign and not delete_data:
         what = f"the release {', '.join(foreign)} was not deployed from here: uninstalling it would delete its volumes"
         raise PreflightError(what, todo="deploy first, which takes it over and keeps the volumes; or say --delete-data")
+    if not delete_data:
+        sets = client.objects("apps/v1", "StatefulSet", namespace)
+        mine = {label(item) for release in releases.values() for item in release.objects}
+        if lost := [label(item) for item in sets if label(item) in mine and volumes.lost_with(item)]:
+            raise PreflightError(f"the volumes of {', '.join(lost)} would go: {volumes.LOST_WITH}")
     if (not releases and not delete_data) or not _is_there(client, namespace, compiled.environment.manage_namespace):
         return []
     with Lease(client, namespace, "undeploy") as lease:
-        return _remove(client, compiled, list(releases), helm, steps, timeout, delete_data, lease)
+        return _remove(client, compiled, releases, helm, steps, timeout, delete_data, lease)
 
 
 def _remove(
-    client: Client, compiled: Compiled, releases: list[str], helm: Helm, steps: Steps, timeout: float, delete_data: bool, lease: Lease
+    client: Client, compiled: Compiled, releases: dict[str, Stored], helm: Helm, steps: Steps, timeout: float, delete_data: bool, lease: Lease
 ) -> list[str]:  # fmt: skip
     namespace, removed, deadline = compiled.environment.target.namespace, [], time.monotonic() + timeout
+    ours = _ours(client, compiled, releases.values()) if delete_data else []
     if releases:
         with ThreadPoolExecutor(len(releases)) as pool:
             list(pool.map(lambda name: _uninstall(helm, client, name, namespace, steps, timeout), releases))
@@ -411,7 +417,7 @@ def _remove(
     if delete_data:
         with steps.step("delete data") as step:
             lease.check(write=True)
-            data = _delete_data(client, compiled, deadline - time.monotonic(), bool(releases))
+            data = _delete_data(client, compiled, deadline - time.monotonic(), ours)
             step.result = ", ".join(data)
             removed += data
     return removed
@@ -422,33 +428,34 @@ def _uninstall(helm: Helm, client: Client, name: str, namespace: str, steps: Ste
         helm.uninstall(name, namespace, client.access.kubeconfig, client.access.context, timeout)
 
 
-def _delete_data(client: Client, compiled: Compiled, timeout: float, deployed: bool) -> list[str]:
-    """Delete the volume claims of this environment's releases, those of their StatefulSets too, and the Secrets made for it.
+def _delete_data(client: Client, compiled: Compiled, timeout: float, ours: list[Object]) -> list[str]:
+    """Delete the volume claims of this environment's releases, those that left them and those of their StatefulSets too, and the
+    Secrets made for it.
 
-    deployed: the releases were there until now. A claim of that name that belongs to another release stays: helm marks its claims;
-    those of a StatefulSet bear no mark, so they go only where the releases, or a record of them, were this environment's.
+    ours: the objects that its releases have, or had. A claim that belongs to another release stays: helm marks its claims. Those of
+    a StatefulSet bear no mark, so only those of our StatefulSets go.
     Returns when the claims are gone: a claim stays while a pod mounts it.
     """
     namespace = compiled.environment.target.namespace
-    names = {chart.release.name for chart in compiled.charts.values()}
-    ours = deployed or bool(record.records(client, compiled.environment.name, namespace))
-    claims = {item["metadata"]["name"] for item in compiled.objects if item["kind"] == "PersistentVolumeClaim"}
-    prefixes = [
-        f"{template['metadata']['name']}-{item['metadata']['name']}-"
-        for item in compiled.objects
-        if item["kind"] == "StatefulSet"
-        for template in item["spec"].get("volumeClaimTemplates") or []
-    ]
+    releases = {(chart.release.name, chart.namespace) for chart in compiled.charts.values()}
+    prefixes = [prefix for item in ours if item["kind"] == "StatefulSet" for prefix in volumes.set_prefixes(item)]
     removed = []
     for live in client.objects("v1", "PersistentVolumeClaim", namespace):
-        name = live["metadata"]["name"]
-        of_set = ours and any(name.startswith(prefix) and name.removeprefix(prefix).isdigit() for prefix in prefixes)
-        marked = (live["metadata"].get("annotations") or {}).get("meta.helm.sh/release-name") in names
-        if ((name in claims and marked) or of_set) and client.delete("v1", "PersistentVolumeClaim", namespace, name):
+        name, notes = live["metadata"]["name"], live["metadata"].get("annotations") or {}
+        marked = (notes.get("meta.helm.sh/release-name"), notes.get("meta.helm.sh/release-namespace")) in releases
+        if (marked or volumes.is_of(name, prefixes)) and client.delete("v1", "PersistentVolumeClaim", namespace, name):
             removed.append(name)
     _await_gone(client, namespace, [("v1", "PersistentVolumeClaim", name) for name in removed], timeout)
     record.delete(client, compiled.environment.name, namespace)
     return [f"volume claim {name}" for name in removed] + [f"Secret {name}" for name in store.delete(client, compiled.environment.name, namespace)]
+
+
+def _ours(client: Client, compiled: Compiled, releases: Iterable[Stored]) -> list[Object]:
+    """The objects that this environment's releases have or had, as far as they or the records tell; none where nothing of it is known."""
+    found = [item for release in releases for item in release.objects]
+    for one in record.records(client, compiled.environment.name, compiled.environment.target.namespace):
+        found += [item for chart in one.content["charts"].values() for item in chart["manifests"].values()]
+    return [*found, *compiled.objects] if found else []
 
 
 def _await_gone(client: Client, namespace: str, names: list[tuple[str, str, str]], timeout: float) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from syntho_deploy.cluster.client import MANAGER, Client
+from syntho_deploy.documents import load_manifests
 
 OURS = re.compile(r"[+.][0-9a-f]{12}\.[0-9a-f]{12}$")  # what compile adds to a chart's version
 
@@ -40,6 +41,13 @@ class Stored:
     def pending(self) -> bool:
         """Is helm at it, or was killed while it was? Helm then refuses every other write."""
         return self.status.startswith("pending")
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """What the manifests hold, each object once, as the last of them has it."""
+        items = [item for manifest in self.manifests for item in load_manifests(manifest)]
+        named = [item for item in items if item.get("kind") and (item.get("metadata") or {}).get("name")]
+        return list({(item["kind"], item["metadata"]["name"]): item for item in named}.values())
 
 
 def stored(client: Client, namespace: str, names: Iterable[str]) -> dict[str, Stored]:

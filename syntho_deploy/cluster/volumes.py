@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Iterable
 
 from syntho_deploy.cluster.client import ApiError, Client, Object
 from syntho_deploy.cluster.kubeconfig import quantity
@@ -11,6 +12,10 @@ from syntho_deploy.cluster.readiness import Live, mounts
 GOING = (
     "nothing can take that back, and its data goes with the last pod that mounts it; back the data up while that pod runs, then have the pod "
     "stop and deploy: it makes a new volume, to restore into"
+)
+LOST_WITH = (
+    "its persistentVolumeClaimRetentionPolicy has its volumes deleted with it; have them kept first: "
+    """kubectl patch statefulset NAME --type=merge -p '{"spec":{"persistentVolumeClaimRetentionPolicy":{"whenDeleted":"Retain"}}}'"""
 )
 MAJOR = re.compile(r"v?([0-9]{1,2})(?:[.\-_]|$)")  # of a tag such as 14, 14.2-alpine, v16; a longer number is a date or a build
 
@@ -81,6 +86,29 @@ def image_faults(item: Object, found: Object | None, live: Live, restarts: bool)
     return "", ""
 
 
+def of_set(item: Object, live: Live) -> list[Object]:
+    """The volume claims that are there of a StatefulSet's templates: it makes them, no release has them, and they stay when it goes."""
+    prefixes = set_prefixes(item)
+    claims = [one for (kind, _), one in live.objects.items() if kind == "PersistentVolumeClaim"]
+    return sorted((one for one in claims if is_of(one["metadata"]["name"], prefixes)), key=lambda one: str(one["metadata"]["name"]))
+
+
+def set_prefixes(item: Object, templates: Container[str] | None = None) -> list[str]:
+    """What the names of a StatefulSet's claims begin with, before the number of a pod. templates: only of these."""
+    found = [one["metadata"]["name"] for one in item.get("spec", {}).get("volumeClaimTemplates") or []]
+    return [f"{one}-{item['metadata']['name']}-" for one in found if templates is None or one in templates]
+
+
+def is_of(name: str, prefixes: Iterable[str]) -> bool:
+    """Is this the name of a claim of `set_prefixes`?"""
+    return any(name.startswith(prefix) and name.removeprefix(prefix).isdigit() for prefix in prefixes)
+
+
+def lost_with(found: Object) -> bool:
+    """Does the controller delete a StatefulSet's volumes once that is deleted?"""
+    return (found["spec"].get("persistentVolumeClaimRetentionPolicy") or {}).get("whenDeleted") == "Delete"
+
+
 def claims_of(item: Object, live: Live) -> list[str]:
     """The volume claims that are there and that a workload's containers mount."""
     spec = item["spec"]["template"]["spec"]
@@ -91,10 +119,9 @@ def _claims(item: Object, container: Object, spec: Object, live: Live) -> set[st
     """The volume claims that are there and that a container mounts, by a volume of its pod or a template of its StatefulSet."""
     mounted = {mount["name"] for mount in container.get("volumeMounts") or []}
     named = {(one.get("persistentVolumeClaim") or {}).get("claimName") for one in spec.get("volumes") or [] if one["name"] in mounted}
-    templates = item.get("spec", {}).get("volumeClaimTemplates") or []
-    prefixes = [f"{one['metadata']['name']}-{item['metadata']['name']}-" for one in templates if one["metadata"]["name"] in mounted]
+    prefixes = set_prefixes(item, mounted)
     there = [name for kind, name in live.objects if kind == "PersistentVolumeClaim"]
-    return {name for name in there if name in named or any(name.startswith(one) and name.removeprefix(one).isdigit() for one in prefixes)}
+    return {name for name in there if name in named or is_of(name, prefixes)}
 
 
 def _images_on(claims: set[str], found: Object | None, live: Live) -> set[str]:

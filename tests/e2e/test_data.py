@@ -162,6 +162,65 @@ def test_a_protected_environment_without_a_backup_asks_for_a_word_of_its_own(sit
     assert "deployed again and verified" in site.invoke("rollback", "--yes=here", "--no-backup=here").stdout
 
 
+# --- the volumes of a StatefulSet ----------------------------------------------------------------------------------------------
+
+
+def _claims(site: Site) -> dict[str, str]:
+    """The volume claims that nobody deletes: name to uid."""
+    found = site.client().objects("v1", "PersistentVolumeClaim", site.namespace)
+    return {item["metadata"]["name"]: item["metadata"]["uid"] for item in found if "deletionTimestamp" not in item["metadata"]}
+
+
+def _without_redis(site: Site, on: bool) -> None:
+    site.overlay("syntho-ui.manifests.yaml", [{"target": {"kind": "StatefulSet", "name": "redis"}, "delete": True}] if on else [])
+
+
+def test_the_volumes_of_a_statefulset_stay_when_it_leaves_and_are_found_again(site: Site) -> None:
+    policy = {"whenDeleted": "Delete", "whenScaled": "Delete"}
+    operation = {"op": "add", "path": "/spec/persistentVolumeClaimRetentionPolicy", "value": policy}
+    site.overlay("syntho-ui.manifests.yaml", [{"target": {"kind": "StatefulSet", "name": "redis"}, "patch": [operation]}])
+    site.deploy()
+    before = _claims(site)
+    mine = sorted(name for name in before if "-redis-" in name)
+    assert mine
+    _without_redis(site, True)
+    ran = site.invoke("plan", code=2)
+    for name in mine:
+        assert f"= PersistentVolumeClaim/{name}  (a volume of StatefulSet/redis, which leaves; it stays on the cluster)" in ran.stdout
+    site.deploy()
+    assert site.get("StatefulSet", "redis") is None
+    assert _claims(site) == before
+    _without_redis(site, False)
+    assert f"+ StatefulSet/redis  (it finds its volumes again: {', '.join(mine)})" in site.invoke("plan", code=2).stdout
+    site.deploy()
+    assert _claims(site) == before
+    live = site.get("StatefulSet", "redis")
+    assert live is not None
+    site.client().request(
+        "PATCH", site.client().path("apps/v1", "StatefulSet", site.namespace, "redis"),
+        {"spec": {"persistentVolumeClaimRetentionPolicy": policy}}, {"fieldManager": "person"}, "application/merge-patch+json",
+    )  # fmt: skip
+    assert "the volumes of StatefulSet/redis would go" in site.invoke("undeploy", code=4).stderr
+    _without_redis(site, True)
+    assert "x StatefulSet/redis  (its persistentVolumeClaimRetentionPolicy" in site.invoke("plan", code=4).stdout
+    assert _claims(site) == before
+
+
+def test_data_that_left_the_releases_is_deleted_too_when_all_is(site: Site) -> None:
+    site.deploy()
+    client = site.client()
+    stranger = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    for name in ("theirs", "redis-data-theirs-0"):
+        metadata = {"name": name, "namespace": site.namespace}
+        client.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": stranger})
+    _without_redis(site, True)
+    site.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/core/database_enabled", "value": False}])
+    site.deploy()
+    assert "database-data-1" in _claims(site)
+    site.invoke("undeploy", "--delete-data")
+    assert sorted(_claims(site)) == ["redis-data-theirs-0", "theirs"]
+
+
 # --- CRDs -------------------------------------------------------------------------------------------------------------------
 
 
