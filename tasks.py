@@ -519,12 +519,14 @@ def cluster(c: Context, env: str = "local", create: bool = False, delete: bool =
         "offline": "ask no cluster: show what differs from the charts' own defaults, and why",
         "markdown": "also write it into this file, as a comment on a pull request has it; in GitHub Actions, into the job's summary too",
         "exit-zero": "exit 0, not 2, when there are changes",
+        "force-conflicts": "show what deploy --force-conflicts would do: which fields it takes, and from whom",
         "json": JSON,
     }
 )
 @command
 def plan(
-    c: Context, env: str, out: str = "", offline: bool = False, markdown: str = "", exit_zero: bool = False, json: bool = False
+    c: Context, env: str, out: str = "", offline: bool = False, markdown: str = "", exit_zero: bool = False, force_conflicts: bool = False,
+    json: bool = False,
 ) -> None:  # fmt: skip
     """Show what deploy would change on the cluster, object by object; write nothing. Exit 2: changes, 4: refused, 6: pending."""
     from syntho_deploy import documents, explain, github, process
@@ -552,18 +554,21 @@ def plan(
             compiled = place.strict(online=True)
             from syntho_deploy import plan as planning
 
-            found = planning.make(place.client(), compiled)
+            found = planning.make(place.client(), compiled, force_conflicts)
             planning.add_origins(found, lambda of, path: explain.sources_of(place.project, place.helm, of, path))
         if out:
             from syntho_deploy import planfile
 
             planfile.write(Path(out), found, place.helm.version)
         refused = "deploy would refuse this; see the lines marked x" if found.blocked else ""
+        if any(item.conflicts for item in found.blocked):
+            refused += "; --force-conflicts shows what it would do to fields that others own"
         code = 4 if refused else 2 if found and not exit_zero else 0
         return write(name, Answer(planning.text(found), planning.as_json(found), planning.counted(found), code, refused), refused)
 
-    if out and offline:
-        raise InputError("--out needs a cluster: a plan file says what deploy does to it", todo="leave out --offline")
+    for option, given in (("--out", bool(out)), ("--force-conflicts", force_conflicts)):
+        if given and offline:
+            raise InputError(f"{option} needs a cluster: it is about what deploy does to it", todo="leave out --offline")
     for option, value in (("--out", out), ("--markdown", markdown)):
         if value:
             _single(env, option)
@@ -694,14 +699,17 @@ def deploy(
         from syntho_deploy import planfile
 
         reviewed = planfile.read(Path(plan))
+        planfile.refuse_other_force(reviewed, force_conflicts)
     _each(env, False, one, yes, "deploy to")
 
 
 @task(help={"env": ENV, "to": "the number of a record (invoke history); else the last state that differs", "timeout": "90s, 15m, 1h",
             "yes": "the environment's name, to confirm", "dry-run": "only show what it would change",
-            "no-backup": NO_BACKUP})  # fmt: skip
+            "force-conflicts": "take fields that other tools own", "no-backup": NO_BACKUP})  # fmt: skip
 @command
-def rollback(c: Context, env: str, to: int = 0, timeout: str = "15m", yes: str = "", dry_run: bool = False, no_backup: str = "") -> None:
+def rollback(
+    c: Context, env: str, to: int = 0, timeout: str = "15m", yes: str = "", dry_run: bool = False, force_conflicts: bool = False, no_backup: str = ""
+) -> None:  # fmt: skip
     """Go back to a state that was deployed and verified before: by the same plan and deploy, not by `helm rollback`.
 
     Exit 5: it did not get healthy; 6: another run holds the environment.
@@ -719,13 +727,13 @@ def rollback(c: Context, env: str, to: int = 0, timeout: str = "15m", yes: str =
     chosen = record.find(client, project, to or None)
     compiled = record.restored(project, chosen)
     if dry_run:
-        print(planning.text(planning.make(client, compiled)))
+        print(planning.text(planning.make(client, compiled, force_conflicts)))
         return
     for note in rotating.of_databases(client, project, compiled):
         say(f"note: {note}")
     confirm({env: project.environment.protected}, yes, "roll back")
     reason = f"rollback to record {chosen.number}"
-    way = release.Way(helm.find(steps.say), seconds, reason=reason, accept=partial(acknowledge, env, no_backup, True))
+    way = release.Way(helm.find(steps.say), seconds, None, force_conflicts, reason=reason, accept=partial(acknowledge, env, no_backup, True))
     outcome = release.deploy(client, compiled, steps, way)
     state = "deployed again and verified" if outcome else "is what runs, nothing to do"
     print(f"{env}: record {chosen.number} of {chosen.when} {state} ({steps.seconds:.1f} s)")

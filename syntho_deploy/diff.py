@@ -20,7 +20,8 @@ MAY_HOLD_SECRETS = (*CONTENT, "env", "command", "args", "annotations", "httpHead
 
 @dataclass(frozen=True)
 class Change:
-    """One field: its JSON Pointer, with `[name=x]` for items of lists that have a name, and the value before and after."""
+    """One field: its JSON Pointer, with `[name=x]` for items of lists that have a name, and the value before and after; where only the
+    order of such a list changes, its names before and after."""
 
     path: str
     before: Json
@@ -84,13 +85,16 @@ def _differences(one: Json, other: Json, keys: tuple[str, ...]) -> Iterator[tupl
 
 
 def _lists(one: list[Any], other: list[Any], keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Json, Json]]:
-    name_of = identity(one) or identity(other)
-    if name_of is None or {identity(one), identity(other)} - {None, name_of}:
+    names = {identity(items) for items in (one, other) if items}
+    name_of = names.pop() if len(names) == 1 else None
+    if name_of is None:
         for index in range(max(len(one), len(other))):
             left = one[index] if index < len(one) else ABSENT
             yield from _differences(left, other[index] if index < len(other) else ABSENT, (*keys, str(index)))
         return
     left, right = ({str(item[name_of]): item for item in items} for items in (one, other))
+    if [name for name in left if name in right] != [name for name in right if name in left]:
+        yield keys, list(left), list(right)  # an init container, or a variable that another one names, has its place
     for name in [*left, *(name for name in right if name not in left)]:
         yield from _differences(left.get(name, ABSENT), right.get(name, ABSENT), (*keys, f"[{name_of}={name}]"))
 

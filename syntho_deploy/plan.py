@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,9 @@ MARKDOWN_LIMIT = 10_000  # characters: GitHub takes 65,536 in a comment, which m
 
 @dataclass(frozen=True)
 class ObjectPlan:
-    """What happens to one object. reason: why it is refused, kept or replaced, or what else to know of it. pods: those that stop or
-    restart; data: the volume claims of a database, of whose pods that is true."""
+    """What happens to one object. reason: why it is refused, kept or replaced, or what else to know of it. conflicts: the fields that
+    other managers own, which a forced plan takes. pods: those that stop or restart; data: the volume claims of a database, of whose
+    pods that is true."""
 
     action: str
     chart: str
@@ -73,7 +75,8 @@ class ObjectPlan:
 @dataclass
 class Plan:
     """A deploy's effect. inputs: digests of the files that it depends on; live: of what it depends on in the cluster, which is
-    objects, Secrets, CRDs and releases; before_upgrade: the commands that run first, because of `databases`."""
+    objects, Secrets, CRDs and releases; before_upgrade: the commands that run first, because of `databases`; forced: the deploy
+    takes the fields that other managers own."""
 
     environment: str
     cluster: str
@@ -85,6 +88,7 @@ class Plan:
     live: dict[str, str] = field(default_factory=dict)
     foreign: list[str] = field(default_factory=list)  # releases that were not made from a compiled chart
     before_upgrade: tuple[tuple[str, ...], ...] = ()
+    forced: bool = False
 
     @property
     def changed(self) -> list[ObjectPlan]:
@@ -105,8 +109,8 @@ class Plan:
         return bool(self.changed or self.crds or self.secrets or self.releases)
 
 
-def make(client: Client, compiled: Compiled) -> Plan:
-    """Plan a deploy of `compiled`. Reads only; all dry runs side by side.
+def make(client: Client, compiled: Compiled, force_conflicts: bool = False) -> Plan:
+    """Plan a deploy of `compiled`. Reads only; all dry runs side by side. force_conflicts: what deploy --force-conflicts does.
 
     Raises `PreflightError`, `LockedError` as the reads do; a change that is impossible is in the plan, not an error.
     """
@@ -130,7 +134,8 @@ def make(client: Client, compiled: Compiled) -> Plan:
         last = [before.get(chart.release.name, {}).get(label(item)) for _, chart, item in work]
         taken = [chart.release.name in foreign for _, chart, _ in work]
         missing, ignored, secrets = reviewed.result(), scaled.result(), known.result()  # what is refused next may quote one
-        objects = list(pool.map(lambda one, old, over: _of_object(client, one[0], one[1], one[2], old, live, ignored, over), work, last, taken))
+        asked = partial(_of_object, client, live, ignored, force_conflicts)
+        objects = list(pool.map(lambda one, old, over: asked(one[0], one[1], one[2], old, over), work, last, taken))
     for name, chart in compiled.charts.items():
         objects += _leaving(name, chart, old.get(chart.release.name, []), live)
     objects = [_of_database(item, compiled, live) if item.label in compiled.roles.databases else item for item in objects]
@@ -139,6 +144,7 @@ def make(client: Client, compiled: Compiled) -> Plan:
     return Plan(
         environment.name, identified.result(), _inputs(compiled), objects, missing, store.due(compiled, secrets), due,
         _digests(looked_at.values(), live, ignored, releases, secrets, installed.result()), foreign, environment.before_upgrade,
+        force_conflicts,
     )  # fmt: skip
 
 
@@ -175,7 +181,7 @@ def _is_due(releases: Mapping[str, Stored], chart: CompiledChart, name: str, obj
 
 
 def _of_object(
-    client: Client, name: str, chart: CompiledChart, item: Object, last: Object | None, live: Live, ignored: Ignored, foreign: bool
+    client: Client, live: Live, ignored: Ignored, force: bool, name: str, chart: CompiledChart, item: Object, last: Object | None, foreign: bool
 ) -> ObjectPlan:  # fmt: skip
     """The effect on one object. last: its manifest in the release as it is; foreign: somebody else made the release."""
     found, kind, object_name = _live_of(item, live), item["kind"], item["metadata"]["name"]
@@ -187,20 +193,20 @@ def _of_object(
     if lost := next((f"its volume {claim['metadata']['name']}: {since}" for claim in claims if (since := readiness.going(claim))), ""):
         return ObjectPlan(REFUSED, name, kind, object_name, reason=f"{lost}: {volumes.GOING}")
     target = predict.owned(ignored.kept(item, found), chart.release.name, chart.namespace)
-    predicted = predict.predict(client, target, found)
-    shared = False
-    if found and last and predicted.conflicts and _only_ignored(client, predicted.conflicts, chart, last, found, ignored):
-        predicted, shared = predict.predict(client, target, found, force=True), True
-    if predicted.conflicts:
-        owners = ", ".join(sorted({conflict.owner for conflict in predicted.conflicts}))
-        return ObjectPlan(CONFLICT, name, kind, object_name, reason=f"fields are owned by {owners}", conflicts=predicted.conflicts)
-    if predicted.immutable:
-        action = REPLACE if kind in REPLACEABLE else REFUSED
-        pods = tuple(sorted(pod["metadata"]["name"] for pod in live.pods() if found and _selects(found, pod)))
-        reason = _volume_fault(client, item, found) or _short(predicted.immutable)
-        return ObjectPlan(action, name, kind, object_name, reason=reason, pods=pods if action == REPLACE else ())
-    if predicted.refused:
-        return ObjectPlan(REFUSED, name, kind, object_name, reason=_volume_fault(client, item, found) or _short(predicted.refused))
+    predicted = predict.predict(client, target, found, force)
+    shared = bool(found and last and predicted.conflicts and _only_ignored(client, predicted.conflicts, chart, last, found, ignored))
+    if shared and not force:
+        predicted = predict.predict(client, target, found, force=True)
+    conflicts = () if shared else predicted.conflicts
+    if conflicts and not force:
+        owners = ", ".join(sorted({conflict.owner for conflict in conflicts}))
+        return ObjectPlan(CONFLICT, name, kind, object_name, reason=f"fields are owned by {owners}", conflicts=conflicts)
+    if predicted.immutable and found and kind in REPLACEABLE:
+        return _replaced(client, name, target, found, live, foreign, predicted.immutable)
+    if predicted.immutable or predicted.refused:
+        return ObjectPlan(
+            REFUSED, name, kind, object_name, reason=_volume_fault(client, item, found) or _short(predicted.immutable or predicted.refused)
+        )
     if found is None:
         again = f"it finds its volumes again: {', '.join(claim['metadata']['name'] for claim in claims)}" if claims else ""
         return ObjectPlan(CREATE, name, kind, object_name, reason=again, checked=predicted.checked)
@@ -210,7 +216,17 @@ def _of_object(
     if not changed and not pods:
         return ObjectPlan(UNCHANGED, name, kind, object_name)
     reason = volumes.growth(item, found) if kind == "PersistentVolumeClaim" else ""
-    return ObjectPlan(UPDATE, name, kind, object_name, changed, reason, pods=pods, shared=shared)
+    return ObjectPlan(UPDATE, name, kind, object_name, changed, reason, conflicts, pods=pods, shared=shared)
+
+
+def _replaced(client: Client, name: str, target: Object, found: Object, live: Live, foreign: bool, why: str) -> ObjectPlan:
+    """The effect on an object that is deleted and made anew: what other managers added to it goes too."""
+    made, object_name = predict.anew(client, target), target["metadata"]["name"]
+    if made.result is None:
+        return ObjectPlan(REFUSED, name, target["kind"], object_name, reason=_short(made.refused or made.immutable))
+    changed = tuple(diff.changes(found, {"apiVersion": target["apiVersion"], "kind": target["kind"], **made.result}, foreign))
+    pods = tuple(sorted(pod["metadata"]["name"] for pod in live.pods() if _selects(found, pod)))
+    return ObjectPlan(REPLACE, name, target["kind"], object_name, changed, _short(why), pods=pods)
 
 
 def _of_going(name: str, item: Object, since: str) -> ObjectPlan:
@@ -380,7 +396,8 @@ def text(plan: Plan) -> str:
         for change in item.changes:
             origin = f"  ({item.origins[change.path]})" if change.path in item.origins else ""
             lines.append(f"    {change.path}: {shown(change.before)} -> {shown(change.after)}{origin}")
-        lines += [f"    {conflict.field}: owned by {conflict.owner}" for conflict in item.conflicts]
+        owned = "taken from" if plan.forced else "owned by"
+        lines += [f"    {conflict.field}: {owned} {conflict.owner}" for conflict in item.conflicts]
         if item.pods:
             data = f", a database with the volume {', '.join(item.data)}" if item.data else ""
             lines.append(f"    {'stops' if item.action == DELETE else 'restarts'}: {', '.join(item.pods)}{data}")
@@ -414,12 +431,13 @@ def _backup(plan: Plan) -> str:
 
 def shown(value: Any) -> str:
     """A value on one line, cut when it is long."""
-    words = redact(value if isinstance(value, str) else documents.canonical(value))
+    plain = isinstance(value, str) and bool(value) and "\n" not in value
+    words = redact(value if plain else documents.canonical(value))
     return words if len(words) < 120 or not isinstance(value, str) else words[:117] + "..."
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """A plan as JSON: {"environment", "cluster", "inputs", "live", "secrets", "releases", "crds": [{"name", "new", "changes": [text]}],
+    """A plan as JSON: {"environment", "cluster", "forced", "inputs", "live", "secrets", "releases", "crds": [{"name", "new", "changes": [text]}],
     "objects": [{"action", "chart", "object", "changes": [{"path", "before", "after", "origin"}], "reason", "conflicts": [{"field", "owner"}],
     "pods", "data", "checked"}], "before_upgrade": [argv]}. It holds no secret."""
     objects = [
@@ -431,6 +449,6 @@ def as_json(plan: Plan) -> dict[str, Any]:
         }
         for item in plan.objects
     ]  # fmt: skip
-    kept = {key: getattr(plan, key) for key in ("environment", "cluster", "inputs", "live", "secrets", "releases")}
+    kept = {key: getattr(plan, key) for key in ("environment", "cluster", "forced", "inputs", "live", "secrets", "releases")}
     before = [[redact(word) for word in words] for words in plan.before_upgrade] if plan.databases else []
     return {**kept, "crds": [asdict(one) for one in plan.crds], "objects": objects, "before_upgrade": before}

@@ -34,8 +34,12 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 SHAPE: dict[str, Callable[[Any], bool]] = {
-    "environment": _text, "cluster": _text, "helm": _text, "inputs": _texts, "live": _texts, "objects": _objects,
+    "environment": _text, "cluster": _text, "forced": _flag, "helm": _text, "inputs": _texts, "live": _texts, "objects": _objects,
 }  # fmt: skip
 
 
@@ -74,6 +78,16 @@ def read(path: Path) -> PlanFile:
     return PlanFile(path, content)
 
 
+def refuse_other_force(file: PlanFile, forced: bool) -> None:
+    """Raise `InputError` where a plan was made with --force-conflicts and its deploy is without, or the other way round."""
+    if file.content["forced"] and not forced:
+        what = "this plan was made with --force-conflicts: it takes fields that other tools own, and this deploy is not told to"
+        raise InputError(what, file.path, "deploy it with --force-conflicts too, or plan again without")
+    if forced and not file.content["forced"]:
+        what = "this plan was made without --force-conflicts: it does not say which fields of other tools are taken"
+        raise InputError(what, file.path, "plan again with --force-conflicts, and review it")
+
+
 def _digest(content: dict[str, Any]) -> str:
     return documents.sha256(documents.canonical(content))
 
@@ -102,5 +116,8 @@ def _how(key: str, old: dict[str, str], new: dict[str, str]) -> str:
 def _effects(plan: dict[str, Any]) -> str:
     """What a plan as JSON does to objects; not how far it could be checked, which a namespace made meanwhile changes."""
     return documents.canonical(
-        [[item["object"], item["action"], [{**change, "origin": ""} for change in item["changes"]]] for item in plan["objects"]]
+        [
+            [item["object"], item["action"], item.get("conflicts"), [{**change, "origin": ""} for change in item["changes"]]]
+            for item in plan["objects"]
+        ]
     )

@@ -56,7 +56,8 @@ class Way:
     has as many of its own. plan_file: refuse when anything moved since that plan was made;
     force_conflicts: take the fields that another manager owns; reason: kept in the record. accept: gets the sentence of a loss that may
     come, and raises where it is not accepted; backup: run `before_upgrade`, or ask so; values: of secrets that are not in the cluster
-    yet, before those that their sources give; held: entered when the Lease is taken, and left with what the deploy raised."""
+    yet, before those that their sources give; held: entered when the Lease is taken, and left with what the deploy raised; forcing:
+    what to do for force_conflicts, where it is not given."""
 
     helm: Helm
     timeout: float
@@ -68,6 +69,7 @@ class Way:
     values: dict[str, str] = field(default_factory=dict, repr=False)
     held: Callable[[], AbstractContextManager[None]] = nullcontext
     began: float = field(default_factory=time.monotonic)
+    forcing: str = "say --force-conflicts"
 
 
 def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good: Callable[[], Compiled | None] = lambda: None) -> Outcome:
@@ -168,10 +170,10 @@ def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Le
 def _planned(client: Client, compiled: Compiled, steps: Steps, way: Way) -> Plan:
     """The plan, where nothing stands in its way."""
     with steps.step("plan") as step:
-        found = planning.make(client, compiled)
+        found = planning.make(client, compiled, way.force_conflicts)
         if way.plan_file:
             planfile.refuse_moved(way.plan_file, found, way.helm.version)
-        _refuse_blocked(found, way.force_conflicts)
+        _refuse_blocked(found, way.forcing)
         step.result = f"{len(found.changed)} of {len(found.objects)} objects change" if found.changed else "every object is as compiled"
     return found
 
@@ -207,12 +209,11 @@ def make_secrets(client: Client, compiled: Compiled, steps: Steps, adopt: bool) 
     return written
 
 
-def _refuse_blocked(found: Plan, force_conflicts: bool) -> None:
-    blocked = [item for item in found.blocked if not (force_conflicts and item.action == planning.CONFLICT)]
-    if blocked:
+def _refuse_blocked(found: Plan, forcing: str) -> None:
+    if blocked := found.blocked:
         lines = [f"{item.label}: {item.reason}" for item in blocked if not item.conflicts]
         lines += [f"{item.label}: {conflict.field} is owned by {conflict.owner}" for item in blocked for conflict in item.conflicts]
-        todo = "undo the other tool's change, or take it into an overlay; to take the fields: --force-conflicts"
+        todo = f"undo the other tool's change, or take it into an overlay; to take the fields: {forcing}"
         raise PreflightError(_listed("the cluster would refuse this", lines), todo=todo if any(item.conflicts for item in blocked) else "")
 
 
@@ -220,7 +221,7 @@ def _write(client: Client, compiled: Compiled, found: Plan, way: Way, steps: Ste
     """Write the CRDs and the releases that are due, side by side, but that a chart with custom resources waits for the CRDs."""
     root = compiled.environment.root
     due = {name: chart for name, chart in compiled.charts.items() if chart.release.name in found.releases}
-    shared = {item.chart for item in found.objects if item.shared}  # fields that only --force-conflicts gives back to helm
+    taking = {item.chart for item in found.objects if item.shared or item.conflicts}  # fields that only --force-conflicts gives to helm
     files = {crds.name_of(file): file for chart in compiled.charts.values() for file in chart.crds} if found.crds else {}
     missing = {crd.name: files[crd.name] for crd in found.crds}
     _keep(client, compiled, found)
@@ -228,7 +229,7 @@ def _write(client: Client, compiled: Compiled, found: Plan, way: Way, steps: Ste
     with ThreadPoolExecutor(len(due) + 1) as pool:
         applied = pool.submit(_apply_crds, client, missing, steps, deadline)
         after = {name: applied if any(is_custom(item) for item in chart.objects) else None for name, chart in due.items()}
-        ways = {name: replace(way, force_conflicts=way.force_conflicts or name in shared) for name in due}
+        ways = {name: replace(way, force_conflicts=name in taking) for name in due}
         writes = [pool.submit(_release, root, ways[name], client, chart, steps, deadline, lease, after[name]) for name, chart in due.items()]
         _await_all([applied, *writes])
     outcome.crds = list(missing)

@@ -230,7 +230,8 @@ def run(
         raise _to_be_told(client, rotation, database)
     good = record.restored(rotation.project, rotation.last) if rotation.last and not database else None
     reason = f"rotate {rotation.spec.name} to generation {rotation.generation}"
-    way = release.Way(helm, timeout, reason=reason, accept=accept, values=values, held=partial(_file_changed, client, rotation))
+    forcing = "invoke deploy --force-conflicts, then rotate again"
+    way = release.Way(helm, timeout, forcing=forcing, reason=reason, accept=accept, values=values, held=partial(_file_changed, client, rotation))
     try:
         outcome = release.deploy(client, rotation.compiled, steps, way, lambda: good)
     except NotHealthyError as error:

@@ -9,7 +9,7 @@ https://kubernetes.io/docs/reference/using-api/server-side-apply/
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from syntho_deploy import documents
@@ -17,6 +17,7 @@ from syntho_deploy.cluster.client import ApiError, Client, Object
 
 HELM = "helm"
 NO_ANSWERS = (401, 429, 502, 503, 504)  # they say nothing of the object; a field that the schema lacks is a 500
+CHOSEN = "(chosen by the server)"  # a value of which a dry run tells another each time
 DEFAULTS = {"protocol": "TCP"}  # keys of list items that the API server fills in
 
 
@@ -32,8 +33,9 @@ class Conflict:
 class Predicted:
     """The object after the write, or why it cannot be written.
 
-    result: the whole object, as the server would store it. checked: the server was asked (not where the namespace or the kind
-    does not exist yet). immutable: the server's words for a field that cannot change in place. refused: any other refusal.
+    result: the whole object, as the server would store it. conflicts: what stands in the way of it, or is taken by force. checked:
+    the server was asked (not where the namespace or the kind does not exist yet). immutable: the server's words for a field that
+    cannot change in place. refused: any other refusal.
     """
 
     result: Object | None = None
@@ -53,14 +55,34 @@ def owned(item: Object, release: str, namespace: str) -> Object:
 
 
 def predict(client: Client, item: Object, live: Object | None, force: bool = False) -> Predicted:
-    """The outcome of helm's write of `item` (from `owned`) onto `live`; force: with --force-conflicts.
+    """The outcome of helm's write of `item` (from `owned`) onto `live`; force: with --force-conflicts, and what that takes from whom.
 
     Writes nothing. Raises only when the server cannot be asked, which it is not of what `stands`.
     """
     if stands(item, live):
         return Predicted(live)
+    found = _asked(client, item, live, False)
+    if force and found.conflicts:
+        found = replace(_asked(client, item, live, True), conflicts=found.conflicts)
+    return replace(found, result=_with_chosen(item, live, found.result)) if item["kind"] == "Service" and live and found.result else found
+
+
+def _with_chosen(item: Object, live: Object, result: Object) -> Object:
+    """A Service without the addresses and ports of nodes that nobody named: the API server allots others when it is written."""
+    spec, known = documents.clone(result["spec"]), (live["spec"], item["spec"])
+    for key in ("clusterIP", "clusterIPs", "healthCheckNodePort"):
+        if key in spec and all(spec[key] != one.get(key) for one in known):
+            spec[key] = CHOSEN
+    named = {port.get("nodePort") for one in known for port in one.get("ports") or []}
+    for port in spec.get("ports") or []:
+        if "nodePort" in port and port["nodePort"] not in named:
+            port["nodePort"] = CHOSEN
+    return {**result, "spec": spec}
+
+
+def _asked(client: Client, item: Object, live: Object | None, force: bool) -> Predicted:
     try:
-        if live is None or _applied_by_helm(live):
+        if live is None or (_applied_by_helm(live) and not _updated_by_helm(live)):
             return Predicted(client.apply(item, HELM, force, dry_run=True))
         target = build(live, item)
         conflicts = () if force else tuple(_foreign(live, item))
@@ -82,7 +104,7 @@ def stands(item: Object, live: Object | None) -> bool:
     if live is None or live["metadata"].get("deletionTimestamp"):
         return False
     applied = [entry for entry in _managers(live) if (entry.get("manager"), entry.get("operation")) == (HELM, "Apply")]
-    if [entry.get("apiVersion") for entry in applied] != [item["apiVersion"]]:
+    if [entry.get("apiVersion") for entry in applied] != [item["apiVersion"]] or _updated_by_helm(live):
         return False
     metadata = {name: value for name, value in item["metadata"].items() if name not in ("name", "namespace")}
     rest = {name: value for name, value in item.items() if name not in ("apiVersion", "kind")}
@@ -112,6 +134,16 @@ def _stands(new: Any, live: Any, fields: Object) -> bool:
     return places == sorted(places)
 
 
+def anew(client: Client, item: Object) -> Predicted:
+    """The outcome of helm's write of `item` (from `owned`) after the one that is there was deleted: asked under another name."""
+    name = item["metadata"]["name"]
+    try:
+        made = client.apply({**item, "metadata": {**item["metadata"], "name": f"{name[:240]}-anew"}}, HELM, dry_run=True)
+    except ApiError as error:
+        return _refusal(error, None)
+    return Predicted({**made, "metadata": {**made["metadata"], "name": name}})
+
+
 def _refusal(error: ApiError, live: Object | None) -> Predicted:
     if error.status == 404 and live is None:
         return Predicted(checked=False)
@@ -133,6 +165,11 @@ def _refusal(error: ApiError, live: Object | None) -> Predicted:
 
 def _applied_by_helm(live: Object) -> bool:
     return any(entry.get("manager") == HELM and entry.get("operation") == "Apply" for entry in _managers(live))
+
+
+def _updated_by_helm(live: Object) -> bool:
+    """Did a Helm 3 write it, or a Helm 4 told not to apply? The next Helm 4 takes over what that owns before it applies."""
+    return any(entry.get("manager") == HELM and entry.get("operation") == "Update" for entry in _managers(live))
 
 
 def _managers(live: Object) -> list[Object]:

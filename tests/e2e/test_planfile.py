@@ -128,3 +128,48 @@ def test_a_release_whose_version_alone_differs_is_written_and_then_at_rest(site:
     assert sorted(listed.values()) == sorted(f"{chart.name}-{chart.version}" for chart in site.compile().charts.values())
     assert "nothing to do" in site.invoke("deploy").stdout
     assert "everything runs as compiled" in site.invoke("verify").stdout
+
+
+def _forced(site: Site) -> None:
+    """Another tool has set a field of ours; the overlay has not changed."""
+    site.deploy()
+    _patch(site, "apps/v1", "Deployment", "core", {"spec": {"replicas": 3}})
+
+
+def test_a_forced_plan_shows_whom_it_takes_what_and_is_deployed_only_by_force(site: Site) -> None:
+    _forced(site)
+    plain = site.invoke("plan", "--out=plain.json", code=4)
+    assert ".spec.replicas: owned by person" in plain.stdout
+    assert "--force-conflicts shows what it would do" in plain.stderr
+    found = site.invoke("plan", "--force-conflicts", "--out=forced.json", "--json", code=2).json
+    (core,) = [item for item in found["objects"] if item["action"] != "unchanged"]
+    assert found["forced"] is True
+    assert (core["object"], core["action"], core["conflicts"]) == ("Deployment/core", "update", [{"field": ".spec.replicas", "owner": "person"}])
+    (change,) = core["changes"]
+    assert (change["path"], change["before"], change["after"]) == ("/spec/replicas", 3, 1)
+    assert change["origin"].startswith("syntho-ui:/core/replicaCount (chart default)")
+    without = site.invoke("deploy", "--plan=forced.json", code=3).stderr
+    assert "it takes fields that other tools own, and this deploy is not told to" in without
+    other = site.invoke("deploy", "--plan=plain.json", "--force-conflicts", code=3).stderr
+    assert "it does not say which fields of other tools are taken" in other
+    assert site.helm("history", "syntho-ui", "-o", "json").count("revision") == 1
+    assert "deployed and verified" in site.invoke("deploy", "--plan=forced.json", "--force-conflicts").stdout
+    assert "nothing to do" in site.invoke("plan").stdout
+
+
+@pytest.mark.thorough
+def test_a_forced_plan_of_which_another_field_was_taken_meanwhile_is_not_deployed(site: Site) -> None:
+    _forced(site)
+    site.invoke("plan", "--force-conflicts", "--out=forced.json", code=2)
+    _patch(site, "v1", "Service", "core-service", {"spec": {"sessionAffinity": "ClientIP"}})
+    assert "the live Service/core-service" in site.invoke("deploy", "--plan=forced.json", "--force-conflicts", code=4).stderr
+
+
+@pytest.mark.thorough
+def test_a_rollback_names_the_conflict_and_takes_it_when_it_is_told_to(site: Site) -> None:
+    _forced(site)
+    refused = site.invoke("rollback", "--to=1", "--yes=here", code=4).stderr
+    assert "Deployment/core: .spec.replicas is owned by person" in refused
+    assert "--force-conflicts" in refused
+    assert ".spec.replicas: taken from person" in site.invoke("rollback", "--to=1", "--dry-run", "--force-conflicts").stdout
+    assert "deployed again and verified" in site.invoke("rollback", "--to=1", "--yes=here", "--force-conflicts").stdout

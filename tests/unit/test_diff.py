@@ -60,3 +60,20 @@ def test_the_content_of_a_secret_is_never_shown() -> None:
     one, other = ({"kind": "Secret", "metadata": {}, "data": {"a": value}} for value in ("b25l", "dHdv"))
     (change,) = changes(one, other)
     assert (change.before, change.after) == (MASK, MASK)
+
+
+def listed(*items: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "RoleBinding", "metadata": {"name": "x"}, "subjects": list(items)}
+
+
+def test_items_of_one_name_are_not_taken_for_one() -> None:
+    a, b = {"kind": "User", "name": "a"}, {"kind": "User", "name": "b"}
+    assert [(change.path, change.after) for change in changes(listed(a, b, b), listed(a))] == [("/subjects/1", ABSENT), ("/subjects/2", ABSENT)]
+    assert [change.path for change in changes(listed(a), listed(a, b))] == ["/subjects/[name=b]"]
+
+
+def test_another_order_is_a_change_and_told_once() -> None:
+    a, b, c = ({"kind": "User", "name": name} for name in "abc")
+    (change,) = changes(listed(a, b), listed(b, a))
+    assert (change.path, change.before, change.after) == ("/subjects", ["a", "b"], ["b", "a"])
+    assert [change.path for change in changes(listed(a, b), listed(a, c, b))] == ["/subjects/[name=c]"]
