@@ -23,13 +23,14 @@ from syntho_deploy.errors import DeployError, InputError, Mark, nearest, noting,
 from syntho_deploy.helm import Helm, api_versions, at_hand, crds, flatten, has_subcharts
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.layers import Layer, layers
-from syntho_deploy.overlays.manifests import Manifest, Manifests, check_files, is_object
+from syntho_deploy.overlays.manifests import Manifest, Manifests, check_files, is_custom, is_object
 from syntho_deploy.overlays.origins import Layers
 from syntho_deploy.overlays.patch import apply, load_values_patch
 from syntho_deploy.overlays.references import References
 from syntho_deploy.overlays.unread import unread
 from syntho_deploy.overlays.variables import substitute
 from syntho_deploy.secrets.sentinels import TOKEN, Place, SecretObject, cut, is_secret, label, placeholders, sentinel
+from syntho_deploy.shapes import misshapen
 from syntho_deploy.vendor import Pin, Vendored, load_pin, vendored
 
 KEEP = "helm.sh/resource-policy"
@@ -446,6 +447,7 @@ class Project:
                     chart, self.environment.name, self.lookup, items, errors, bool(self._values_errors[chart])
                 )
                 manifests.apply(self.layers)
+                errors += [fault for manifest in manifests.kept for fault in misshapen(manifest)]
                 objects[chart] = [manifest.item for manifest in manifests.kept]
         return objects
 
@@ -454,7 +456,7 @@ class Project:
             found = documents.load_manifests(text)
         except ValueError as error:
             raise InputError(f"the chart {chart} renders to something that is not YAML objects: {error}") from None
-        found = [part for item in found for part in (item.get("items") or [] if item.get("kind") == "List" else [item])]
+        found = [part for item in found for part in _parts(item)]
         for item in found:
             if not is_object(item):
                 raise self._no_object(chart, item)
@@ -462,7 +464,7 @@ class Project:
 
     def _no_object(self, chart: str, item: Json) -> InputError:
         """The error for a rendered object without what each has. Where its name is a number, the operation that set it is named."""
-        metadata = item.get("metadata")
+        metadata = item.get("metadata") if isinstance(item, dict) else None
         name = metadata.get("name") if isinstance(metadata, dict) else None
         if not isinstance(name, bool | int | float):
             return InputError(f"the chart {chart} renders an object without apiVersion, kind or metadata.name: {str(item)[:200]}")
@@ -647,8 +649,15 @@ def _default(defaults: Json, keys: documents.Keys) -> list[str]:
     return [defaults] if isinstance(defaults, str) and defaults else []
 
 
+def _parts(item: dict[str, Json]) -> list[Json]:
+    """The objects in what a chart renders: itself, or those of a List."""
+    parts = item.get("items") or [] if item.get("kind") == "List" else [item]
+    return parts if isinstance(parts, list) else [parts]
+
+
 def _hook(item: dict[str, Any]) -> bool:
-    return HOOK in ((item.get("metadata") or {}).get("annotations") or {})
+    annotations = item["metadata"].get("annotations")
+    return isinstance(annotations, dict) and HOOK in annotations
 
 
 def _settled(item: dict[str, Any], namespace: str) -> dict[str, Any]:
@@ -663,12 +672,6 @@ def _settled(item: dict[str, Any], namespace: str) -> dict[str, Any]:
     if item["kind"] == "StatefulSet" and (policy := (item.get("spec") or {}).get(RETENTION)):
         item["spec"] = {**item["spec"], RETENTION: dict.fromkeys(policy, "Retain")}
     return _without_nulls(item) if is_custom(item) else item
-
-
-def is_custom(item: dict[str, Any]) -> bool:
-    """Is an object of a kind that a CRD defines? Kubernetes' own groups have no dot, or end in .k8s.io."""
-    group = item["apiVersion"].rpartition("/")[0]
-    return "." in group and not group.endswith(".k8s.io")
 
 
 def _without_nulls(value: Json) -> Json:

@@ -19,9 +19,10 @@ from syntho_deploy.cluster.readiness import Live
 from syntho_deploy.cluster.releases import Stored, stored
 from syntho_deploy.cluster.stuck import Patience
 from syntho_deploy.cluster.watch import View
-from syntho_deploy.compile import KEEP, Compiled, CompiledChart, is_custom
+from syntho_deploy.compile import KEEP, Compiled, CompiledChart
 from syntho_deploy.errors import DeployError, LockedError, NotHealthyError, PreflightError
 from syntho_deploy.helm import Helm
+from syntho_deploy.overlays.manifests import is_custom
 from syntho_deploy.plan import Plan
 from syntho_deploy.planfile import PlanFile
 from syntho_deploy.secrets import manage, store

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,14 +15,20 @@ from syntho_deploy.explain import reaches
 from syntho_deploy.helm import Helm
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.liveness import Reach
+from syntho_deploy.overlays.manifests import is_custom
 from syntho_deploy.secrets import store
 from syntho_deploy.secrets.sentinels import label
 
 Item = dict[str, Any]
-UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
-UNITS |= {f"{letter}i": 1024.0 ** (power + 1) for power, letter in enumerate("KMGTPE")}
-# https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
-QUANTITY = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([KMGTPE]i|[numkMGTPE])|([eE][+-]?[0-9]+))?")
+RAY = "RayCluster"
+HEAD_SERVICE = "-head-svc"  # KubeRay makes this of a RayCluster's name
+# Objects that others make a Secret of, with the places of its name; the last counts where several are there.
+MAKERS: dict[str, tuple[Keys, ...]] = {
+    "Certificate": (("spec", "secretName"),),
+    "ExternalSecret": (("metadata", "name"), ("spec", "target", "name")),
+    "SealedSecret": (("metadata", "name"), ("spec", "template", "metadata", "name")),
+    "VaultStaticSecret": (("spec", "destination", "name"),),
+}
 LOCAL_CLASSES = ("default", "kwok-volume")  # of the clusters on this machine (tools/kwok/objects.yaml), for any access mode
 # KubeRay adds these to the pods of a RayCluster; the values vary by pod and group.
 RAY_LABELS = ("ray.io/cluster", "ray.io/node-type", "ray.io/group", "ray.io/identifier", "ray.io/is-ray-node", "app.kubernetes.io/created-by")
@@ -60,10 +65,11 @@ class Pod:
         return label(self.item)
 
     def containers(self, init: bool = True) -> Iterator[tuple[Keys, Item]]:
-        """Each container with its path in the object; init: those that run first too."""
-        for part in ("initContainers", "containers") if init else ("containers",):
+        """Each container with its path in the object; init: those that run first, or for a while, too, and not only sidecars of them."""
+        for part in ("initContainers", "containers", "ephemeralContainers"):
             for index, container in enumerate(self.spec.get(part) or []):
-                yield (*self.keys, part, index), container
+                if init or part == "containers" or (part == "initContainers" and container.get("restartPolicy") == "Always"):
+                    yield (*self.keys, part, index), container
 
 
 @dataclass(frozen=True)
@@ -111,8 +117,8 @@ class Context:
         return any(setter and setter.layer != self.environment.name for setter in made)
 
     def kind(self, *kinds: str) -> list[Item]:
-        """The objects of some kinds."""
-        return [item for item in self.objects.values() if item["kind"] in kinds]
+        """The objects of some kinds of Kubernetes or Ray; a kind of another group may have the same name."""
+        return [item for item in self.objects.values() if item["kind"] in kinds and (item["kind"] == RAY or not is_custom(item))]
 
     def names(self, kind: str) -> set[str]:
         """The names of the objects of a kind."""
@@ -132,7 +138,7 @@ class Context:
     def secrets(self) -> dict[str, set[str] | None]:
         """The Secrets that are there when the pods start, each with its keys; None where they are not known.
 
-        Ours, the pull secrets, those that sources or the environment's `present` name, and what cert-manager makes for an Ingress.
+        Ours, the pull secrets, those that sources or the environment's `present` name, and what cert-manager and operators for secrets make.
         """
         found: dict[str, set[str] | None] = {}
         try:
@@ -145,7 +151,18 @@ class Context:
         for item in self.kind("Ingress"):
             if issued(item):
                 found |= {entry["secretName"]: None for entry in item["spec"].get("tls") or [] if entry.get("secretName")}
+        for item in self.objects.values():
+            made = [name for keys in MAKERS.get(item["kind"], ()) if isinstance(name := at(item, keys), str) and name]
+            found |= dict.fromkeys(made[-1:])
+            if item["kind"] == "SecretProviderClass":  # of the CSI driver for secret stores
+                entries = [entry for entry in at(item, ("spec", "secretObjects")) or [] if isinstance(entry, dict)]
+                found |= {entry["secretName"]: None for entry in entries if isinstance(entry.get("secretName"), str)}
         return found | dict.fromkeys(self.environment.present.names.get("secrets", ()))
+
+    @cached_property
+    def services(self) -> set[str]:
+        """The names of the Services that are there: of the objects, of Ray's head, and those that the environment's `present` names."""
+        return self.names("Service") | {f"{name}{HEAD_SERVICE}" for name in self.names(RAY)} | self.present("services")
 
     def present(self, kind: str) -> set[str]:
         """What the environment says is there without it."""
@@ -221,12 +238,6 @@ def at(document: Json, keys: Keys) -> Json:
     return document
 
 
-def amount(value: Json) -> float | None:
-    """A Kubernetes quantity as a number; None for what is none."""
-    match = QUANTITY.fullmatch(str(value))
-    return float(match[1] + (match[3] or "")) * UNITS[match[2] or ""] if match else None
-
-
 def issued(ingress: Item) -> bool:
     """Does cert-manager make the TLS Secrets of an Ingress?"""
     annotations = ingress["metadata"].get("annotations") or {}
@@ -241,7 +252,7 @@ def _pods(item: Item) -> Iterator[Pod]:
         labels = dict((template.get("metadata") or {}).get("labels") or {}) if isinstance(template, dict) else {}
         owner = at(item, keys[:-2]) if len(keys) > 1 else None
         count = owner.get("replicas", 1) if isinstance(owner, dict) else 1
-        ray = item["kind"] == "RayCluster"
+        ray = item["kind"] == RAY
         if ray:
             labels = dict.fromkeys(RAY_LABELS) | {"app.kubernetes.io/name": "kuberay"} | labels
             labels |= {"ray.io/cluster": item["metadata"]["name"], "ray.io/node-type": "head" if "headGroupSpec" in keys else "worker"}

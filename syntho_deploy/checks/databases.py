@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from syntho_deploy.checks.context import Context, Finding, Pod, amount, of_object
+from syntho_deploy.checks.amounts import amount
+from syntho_deploy.checks.context import Context, Finding, Pod, of_object
 from syntho_deploy.checks.references import claims
 
 SMALLEST_VOLUME = 1024.0**3
@@ -19,7 +20,7 @@ def applications(context: Context, service: str) -> list[str]:
 
 def service_of(context: Context, host: Any) -> str:
     """The name of the Service in the environment's namespace that a host may be, by DNS; "" for a host elsewhere."""
-    first, dot, rest = str(host).partition(".")
+    first, dot, rest = str(host).lower().rstrip(".").partition(".")
     namespace = context.environment.target.namespace
     return first if not dot or rest in (namespace, f"{namespace}.svc", f"{namespace}.svc.cluster.local") else ""
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import yaml
 
-from syntho_deploy.checks.context import Context, Finding, amount, at, of_object
-from syntho_deploy.compile import is_custom
+from syntho_deploy.checks.amounts import amount, effective, shown
+from syntho_deploy.checks.context import RAY, Context, Finding, of_object
 from syntho_deploy.documents import Keys, walk
 from syntho_deploy.overlays import pointer
+from syntho_deploy.overlays.manifests import is_custom
 
 RELEASE_LIMIT = 900_000  # of the 1 MiB that etcd takes of an object
 SMALL = 250_000  # text below this cannot become a release of that size
@@ -27,10 +28,11 @@ def duplicate_variable(context: Context) -> Iterator[Finding]:
         for keys, container in pod.containers():
             seen: set[str] = set()
             for index, entry in enumerate(container.get("env") or []):
-                if entry.get("name") in seen:
+                name = entry.get("name") or ""
+                if name in seen:
                     todo = "replace the one that is there by a manifest patch: /spec/…/env/[name=X]/value"
-                    yield of_object(pod.item, (*keys, "env", index), f"the variable {entry['name']} stands twice", todo)
-                seen.add(entry.get("name"))
+                    yield of_object(pod.item, (*keys, "env", index), f"the variable {name} stands twice", todo)
+                seen.add(name)
 
 
 def duplicate_key(context: Context) -> Iterator[Finding]:
@@ -125,7 +127,7 @@ def missing_probe(context: Context) -> Iterator[Finding]:
     for item in context.kind("Service"):
         for pod in context.selected(item["spec"].get("selector")) if item["spec"].get("selector") else []:
             containers = [(keys, container) for keys, container in pod.containers(init=False) if container.get("ports")]
-            if pod.item["kind"] != "RayCluster" and containers and not any(container.get("readinessProbe") for _, container in containers):
+            if pod.item["kind"] != RAY and containers and not any(container.get("readinessProbe") for _, container in containers):
                 what = f"the Service {item['metadata']['name']} sends requests here, and no probe says when they are answered"
                 yield of_object(pod.item, (*containers[0][0], "readinessProbe"), what, "add a readinessProbe by a manifest patch")
 
@@ -135,23 +137,9 @@ def oversized_pod(context: Context) -> Iterator[Finding]:
     98ec265 head and workers ask for 8 CPU and 32G each."""
     largest = context.environment.present.largest_node
     for pod in context.pods:
+        wanted = effective(pod.spec, "requests")
         for kind, most in largest.items():
-            wanted = _wanted(pod.spec, kind)
             limit = amount(most)
-            if limit is not None and wanted > limit:
-                what = f"its containers ask for {_readable(wanted, kind)} of {kind}, the largest node has {most}"
+            if limit is not None and wanted.get(kind, 0.0) > limit:
+                what = f"its containers ask for {shown(kind, wanted[kind])} of {kind}, the largest node has {most}"
                 yield of_object(pod.item, pod.keys, what, "component ray/head-only or ray/two-pools with less, or a larger node")
-
-
-def _wanted(spec: dict[str, Any], kind: str) -> float:
-    def of(container: dict[str, Any]) -> float:
-        resources = container.get("resources") or {}
-        value = at(resources, ("requests", kind)) or at(resources, ("limits", kind))
-        return amount(value) or 0.0 if value is not None else 0.0
-
-    together = sum(of(container) for container in spec.get("containers") or [])
-    return max([together, *(of(container) for container in spec.get("initContainers") or [])])
-
-
-def _readable(value: float, kind: str) -> str:
-    return f"{value:g}" if kind == "cpu" else f"{value / 1024**3:.1f}Gi"

@@ -8,13 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from syntho_deploy.checks.context import Context, Finding, Item, amount, at, of_object
+from syntho_deploy.checks.amounts import amount
+from syntho_deploy.checks.context import RAY, Context, Finding, Item, at, of_object
 from syntho_deploy.checks.schema import used
 from syntho_deploy.documents import Keys, load, walk
 
 HEAD_MEMORY = 2e9
 UNBOUNDED = 1000
-RAY = ("RayCluster",)
 
 
 @cache
@@ -25,7 +25,7 @@ def block_classes() -> frozenset[str]:
 
 def small_head(context: Context) -> Iterator[Finding]:
     """A Ray head with less than 2G of memory: below that it is killed while it starts."""
-    for item in context.kind(*RAY):
+    for item in context.kind(RAY):
         keys: Keys = ("spec", "headGroupSpec", "template", "spec", "containers", 0, "resources")
         found = at(item, keys) or {}
         for part in ("limits", "requests"):
@@ -68,14 +68,14 @@ def autoscaler_with_forced_upgrade(context: Context) -> Iterator[Finding]:
         for index, word in enumerate(container.get(part) or [])
         if re.fullmatch(r"--?forced-cluster-upgrade(=.*)?", str(word))
     ]
-    if any(_autoscaling(item) for item in context.kind(*RAY)):
+    if any(_autoscaling(item) for item in context.kind(RAY)):
         for item, keys in forced:
             yield of_object(item, keys, "the operator replaces the head that Ray's autoscaler changes, without end", "component ray/autoscaling")
 
 
 def unbounded_autoscaling(context: Context) -> Iterator[Finding]:
     """Ray's autoscaler with a group that has no bound: the chart's default for the large pool is 2147483647 workers."""
-    for item in context.kind(*RAY):
+    for item in context.kind(RAY):
         for index, group in enumerate(item["spec"].get("workerGroupSpecs") or [] if _autoscaling(item) else []):
             if isinstance(group.get("maxReplicas"), int) and group["maxReplicas"] >= UNBOUNDED:
                 keys = ("spec", "workerGroupSpecs", index, "maxReplicas")
@@ -138,7 +138,7 @@ def _shared(spec: Item) -> bool:
 def exposed_dashboard(context: Context) -> Iterator[Finding]:
     """Ray's head behind a Service that is reached from outside: its dashboard and its client port take code from anyone. The chart has one
     value for the type of this Service and of the operator's."""
-    for item in context.kind(*RAY):
+    for item in context.kind(RAY):
         kind = at(item, ("spec", "headGroupSpec", "serviceType"))
         if kind not in (None, "ClusterIP"):
             yield of_object(item, ("spec", "headGroupSpec", "serviceType"), f"Ray's head is reached from outside ({kind})", "leave it ClusterIP")

@@ -17,11 +17,12 @@ from typing import Any
 
 from syntho_deploy import documents
 from syntho_deploy.checks.context import Context, Finding, Item, of_object
-from syntho_deploy.compile import Compiled, CompiledChart, Project, is_custom
+from syntho_deploy.compile import Compiled, CompiledChart, Project
 from syntho_deploy.documents import Json, Keys
 from syntho_deploy.environment import VERSION, Environment
 from syntho_deploy.helm import api_versions
 from syntho_deploy.overlays import pointer
+from syntho_deploy.overlays.manifests import is_custom
 
 PACKAGE = "kubernetes_validate"
 

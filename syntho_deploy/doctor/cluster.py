@@ -8,9 +8,9 @@ from functools import partial
 
 from syntho_deploy.checks import schema
 from syntho_deploy.cluster.client import ApiError
-from syntho_deploy.compile import is_custom
 from syntho_deploy.doctor.subject import Missing, Result, Subject, side_by_side, told
 from syntho_deploy.errors import PreflightError
+from syntho_deploy.overlays.manifests import is_custom
 
 # What `cluster.present` of an environment names: API version, kind, in the namespace?
 PRESENT = {

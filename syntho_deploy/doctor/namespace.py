@@ -9,10 +9,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from syntho_deploy.checks.context import amount
+from syntho_deploy.checks.amounts import Amounts, amount, effective, of_container, shown, summed
 from syntho_deploy.cluster.client import ApiError, Client
 from syntho_deploy.doctor.subject import RULES, Missing, Result, Subject, forbidden, side_by_side
-from syntho_deploy.doctor.workloads import Amounts, Asked, asked, containers, defaulted, effective, of_container, shown, summed
+from syntho_deploy.doctor.workloads import Asked, asked, containers, defaulted
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
 NEW = "none in a namespace that is yet to be made"

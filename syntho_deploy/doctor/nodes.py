@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from syntho_deploy.checks.context import amount
+from syntho_deploy.checks.amounts import Amounts, amount, effective, shown, summed
 from syntho_deploy.cluster.client import ApiError
 from syntho_deploy.doctor.subject import Result, Subject, forbidden
-from syntho_deploy.doctor.workloads import Amounts, Asked, asked, effective, shown, summed
+from syntho_deploy.doctor.workloads import Asked, asked
 
 PAGE = "500"  # pods: of a large cluster only what they reserve is kept, page by page
 STOP = ("NoSchedule", "NoExecute")

@@ -160,8 +160,16 @@ def _target(patch: ManifestPatch) -> str:
 
 
 def is_object(item: Json) -> bool:
-    """Has it what every object of Kubernetes has: apiVersion, kind and a name?"""
-    return isinstance(item, dict) and all(isinstance(item.get(key), str) and item[key] for key in ("apiVersion", "kind")) and bool(name_of(item))
+    """Has it what every object of Kubernetes has: apiVersion, kind and a name? A List is several, and has no name that counts."""
+    if not isinstance(item, dict) or item.get("kind") == "List":
+        return False
+    return all(isinstance(item.get(key), str) and item[key] for key in ("apiVersion", "kind")) and bool(name_of(item))
+
+
+def is_custom(item: dict[str, Json]) -> bool:
+    """Is an object of a kind that a CRD defines? Kubernetes' own groups have no dot, or end in .k8s.io."""
+    group = item["apiVersion"].rpartition("/")[0]
+    return "." in group and not group.endswith(".k8s.io")
 
 
 def name_of(item: dict[str, Json]) -> str:

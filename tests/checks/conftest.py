@@ -124,6 +124,12 @@ class Site:
         """What lint finds in an environment as it is."""
         return list(lint.lint([Project.load(self.root, name, self.checked)], [], self.helm)[0].findings)
 
+    def rules(self, base: str = "outside", **change: Any) -> set[str]:
+        """The rules that find something in an environment that compiles: without that, nothing would be found of all the others."""
+        found = {one.rule for one in self.lint(base, **change) if not one.allowed}
+        assert "does-not-compile" not in found, self.lint(base, **change)
+        return found
+
     def only(self, rule: str, base: str = "outside", **change: Any) -> list[Judged]:
         """The findings of a rule, which the base does not have; the change has no finding of another rule that the base lacks."""
         if base not in self.known:

@@ -78,7 +78,7 @@ TRAPS: list[tuple[str, str, Change]] = [
     ("a port of the container alone", "unserved-port", {"ui": replace("/backend/port", 9000)}),
     ("a variable that is there already", "duplicate-variable", {"ui": add("/core/env", {"CELERY_BROKER_URL": "x"})}),
     # the ray chart
-    ("R1", "invalid-field", {"ray": [*replace(f"{SMALL}/envFrom", [{"secretRef": {"name": "x"}}]), *replace(f"{SMALL}/disabled", False)]}),
+    ("R1", "does-not-compile", {"ray": [*replace(f"{SMALL}/envFrom", [{"secretRef": {"name": "x"}}]), *replace(f"{SMALL}/disabled", False)]}),
     ("R2", "does-not-compile", {"ray": replace("/head/volumes", [])}),
     ("R3", "dead-operation", {"ray": add("/worker/volumes/-", {"name": "x", "emptyDir": {}})}),
     ("R4, the licence", "invalid-field", {"ray": replace("/SynthoLicense", "12345678")}),

@@ -13,7 +13,8 @@ import pytest
 
 from syntho_deploy import helm
 from syntho_deploy.cluster import crds, local
-from syntho_deploy.compile import Compiled, Project, is_custom
+from syntho_deploy.compile import Compiled, Project
+from syntho_deploy.overlays.manifests import is_custom
 from tests.components.conftest import PINS, Pinned
 from tests.components.test_pin_2026 import PIN, with_charts
 from tests.e2e.ray_operator import RayOperator

@@ -12,7 +12,8 @@ from typing import Any, cast
 import pytest
 
 from syntho_deploy import tools
-from syntho_deploy.checks.context import amount
+from syntho_deploy.checks import amounts
+from syntho_deploy.checks.amounts import amount
 from syntho_deploy.cluster import kubeconfig
 from syntho_deploy.cluster.client import ApiError
 from syntho_deploy.doctor import cluster, examine, ingress, machine, namespace, nodes, permissions, ray, storage, workloads
@@ -232,16 +233,16 @@ def test_a_pod_asks_for_its_containers_or_the_largest_that_runs_before_them() ->
     main, limit_only = container(requests={"cpu": "1"}), container(limits={"memory": "1Gi"})
     sidecar = container(requests={"cpu": "500m"}) | {"restartPolicy": "Always"}
     spec = {"containers": [main, limit_only], "initContainers": [container(requests={"cpu": "3"}), sidecar], "overhead": {"cpu": "250m"}}
-    assert workloads.effective(spec, "requests") == {"cpu": 3.25, "memory": 2.0**30}
+    assert amounts.effective(spec, "requests") == {"cpu": 3.25, "memory": 2.0**30}
     spec["initContainers"] = [sidecar]
-    assert workloads.effective(spec, "requests")["cpu"] == 1.75
+    assert amounts.effective(spec, "requests")["cpu"] == 1.75
 
 
 def test_a_limit_range_gives_what_containers_do_not_say() -> None:
     limits = [{"type": "Container", "default": {"cpu": "2"}, "defaultRequest": {"cpu": "100m", "memory": "1Gi"}}]
     spec = workloads.defaulted({"containers": [container(limits={"memory": "3Gi"})]}, limits)
-    assert workloads.effective(spec, "requests") == {"cpu": 0.1, "memory": 3 * 2.0**30}
-    assert workloads.effective(spec, "limits") == {"cpu": 2.0, "memory": 3 * 2.0**30}
+    assert amounts.effective(spec, "requests") == {"cpu": 0.1, "memory": 3 * 2.0**30}
+    assert amounts.effective(spec, "limits") == {"cpu": 2.0, "memory": 3 * 2.0**30}
 
 
 @pytest.mark.parametrize(
@@ -257,7 +258,7 @@ def test_what_is_no_quantity_is_no_amount(text: Any) -> None:
 
 
 def test_amounts_are_shown_as_people_write_them() -> None:
-    shown = [workloads.shown(*one) for one in (("cpu", 0.25), ("cpu", 4.13), ("memory", 2e9), ("requests.memory", 1.5 * 2**30), ("pods", 12))]
+    shown = [amounts.shown(*one) for one in (("cpu", 0.25), ("cpu", 4.13), ("memory", 2e9), ("requests.memory", 1.5 * 2**30), ("pods", 12))]
     assert shown == ["250m", "4.13", "2G", "1.5Gi", "12"]
 
 

@@ -32,7 +32,7 @@ vendor.source
 vendor
 secrets secrets.sentinels
 overlays.manifests
-helm
+helm shapes
 compile
 cluster cluster.*
 secrets.sources secrets.certificates
