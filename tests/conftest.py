@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from syntho_deploy import process, tools
 from syntho_deploy.helm import Helm
+from tests import programs
 
 settings.register_profile("unit", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 settings.load_profile("unit")
@@ -23,6 +24,18 @@ settings.load_profile("unit")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The one option of ours."""
     parser.addoption("--update-golden", action="store_true", help="write tests/golden anew")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture of a test, see that the programs which it needs are here."""
+    programs.check(item)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end, loudly, what was not tested."""
+    for line in programs.summary(terminalreporter.stats.get("skipped", [])):
+        terminalreporter.write_line(line, red=True, bold=True)
 
 
 @pytest.fixture(scope="session")

@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import pytest
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from tests.programs import needs
+
 MANIFEST, INDEX = "application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.index.v1+json"
 REAL = os.environ.get("SYNTHO_TEST_REGISTRY") or shutil.which("docker-registry")
-needs_real = pytest.mark.skipif(not REAL, reason="needs Debian's docker-registry on PATH, or its path in SYNTHO_TEST_REGISTRY")
+needs_real = needs(REAL, "docker-registry on PATH (Debian's package docker-registry), or its path in SYNTHO_TEST_REGISTRY")
 PAGE = 3  # tags that a page holds
 
 

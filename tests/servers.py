@@ -14,16 +14,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.programs import needs
+
 _FOLDERS = os.pathsep.join([os.environ.get("PATH", ""), *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)])
 INITDB, REDIS = shutil.which("initdb", path=_FOLDERS), shutil.which("redis-server", path=f"{_FOLDERS}{os.pathsep}/usr/sbin")
-needs_postgres = pytest.mark.skipif(not INITDB, reason="needs a Postgres: initdb on PATH or in /usr/lib/postgresql (Debian's package postgresql)")
-needs_redis = pytest.mark.skipif(not REDIS, reason="needs redis-server on PATH (Debian's package redis-server)")
+needs_postgres = needs(INITDB, "initdb on PATH or in /usr/lib/postgresql (Debian's package postgresql)")
+needs_redis = needs(REDIS, "redis-server on PATH (Debian's package redis-server)")
 START = 30.0  # seconds
 
 

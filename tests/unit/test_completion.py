@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from syntho_deploy import completion
+from tests.programs import missing
 from tests.unit.test_readme import TASKS
 from tests.unit.test_tasks import invoke
 
@@ -77,7 +78,7 @@ SHELLS = {"bash": ["bash", "--norc", "-c", BASH, "bash"], "zsh": ["zsh", "-f", "
 def offered(folder: Path, shell: str, line: str) -> list[str]:
     """What a shell offers for a line; what it would say, on stderr, fails. Skips where it is not here."""
     if not shutil.which(shell):
-        pytest.skip(f"{shell} is not on this machine")
+        missing(f"{shell} on PATH")
     (folder / "script").write_text(completion.script(shell))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "HOME": str(folder)}

@@ -46,3 +46,14 @@ def test_it_is_skipped_loudly_where_that_is_allowed(session: str, tmp_path: Path
     assert done.returncode == 0
     assert MISSING[session] in done.stderr
     assert "skipped" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "said"), [("", 0, "NOT TESTED: 1 test, for want of docker-registry"), ("required", 1, "SYNTHO_TEST_PROGRAMS=")]
+)
+def test_a_test_for_which_a_program_is_missing_is_told_at_the_end_or_fails(tmp_path: Path, value: str, code: int, said: str) -> None:
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/unit/test_registry.py", "-k", "debians_registry"]
+    env = {**os.environ, "PATH": str(tmp_path), "SYNTHO_TEST_PROGRAMS": value, "SYNTHO_TEST_REGISTRY": ""}
+    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120, check=False)
+    assert done.returncode == code, done.stdout
+    assert said in done.stdout

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from syntho_deploy import process
 from syntho_deploy.errors import DeployError, InputError, PreflightError
 from syntho_deploy.vendor import Pin, load_lock, load_pin, source, tree, vendor, vendored
+from tests.programs import missing
 
 FILES = {
     "README.md": "charts\n",
@@ -34,7 +35,7 @@ class Repository:
 
     def __init__(self, path: Path) -> None:
         if shutil.which("git") is None:
-            pytest.skip("git is missing, and vendoring from a git source is not tested")
+            missing("git on PATH")
         self.path = path
         path.mkdir()
         self.git("init", "--quiet", "--initial-branch=main")

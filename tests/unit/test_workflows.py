@@ -13,6 +13,7 @@ import yaml
 
 from syntho_deploy import process
 from syntho_deploy.environment import load_environment, names
+from tests import programs
 from tests.unit.test_readme import SESSIONS, TASKS, WORKFLOWS, options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +22,9 @@ TEXTS = {file.stem: file.read_text(encoding="utf-8") for file in WORKFLOWS}
 FOUND: dict[str, dict[Any, Any]] = {name: yaml.safe_load(text) for name, text in TEXTS.items()}
 JOBS = [(name, job) for name, workflow in FOUND.items() for job in workflow["jobs"]]
 # What a step may run beside one task or session: these, as they stand.
+PROGRAMS = "sudo apt-get update -q && sudo apt-get install -yq --no-install-recommends postgresql redis-server docker-registry zsh fish"
 ALSO = {
+    PROGRAMS,
     "python -m venv .venv && .venv/bin/pip install --require-hashes -r requirements.lock",
     "python -m venv .venv && .venv/bin/pip install --require-hashes -r requirements-dev.lock",
     'install -D -m 600 /dev/stdin ~/.kube/config <<< "$KUBECONFIG_CONTENT"',
@@ -67,6 +70,13 @@ def test_a_step_runs_one_task_or_session_that_exists_and_nothing_else(name: str)
             assert called[2] in (*SESSIONS, "${{"), line
         else:
             assert line in ALSO
+
+
+def test_the_programs_that_tests_ask_are_there_and_required() -> None:
+    (installs,) = [step for step in steps("ci") if step.get("run") == PROGRAMS]
+    (runs,) = [step for step in steps("ci") if "nox" in step.get("run", "")]
+    assert runs["env"][programs.VARIABLE] == programs.REQUIRED
+    assert set(re.findall(r'"(\w+)"', installs["if"])) == {"tests", "kwok_e2e", "thorough"} <= set(SESSIONS)  # those with tests that need one
 
 
 @workflows
