@@ -182,6 +182,13 @@ class Context:
         """The repository and tag of an application's image; None where the values have none."""
         return self._role(role.chart, role.path)
 
+    def runs(self, container: Item, application: str) -> bool:
+        """Is a container's image that of an application?"""
+        image = self.image_role(self.roles.images[application]) if application in self.roles.images else None
+        repository = str(image.value.get("repository")) if image and isinstance(image.value, dict) else ""
+        name = str(container.get("image")).partition("@")[0]
+        return bool(repository) and name in (repository, f"{repository}:{name.rpartition(':')[2]}")
+
     def _role(self, chart: str, path: str) -> Role | None:
         values = self.project.shown_values()[chart]
         try:

@@ -73,6 +73,20 @@ def missing_database(context: Context) -> Iterator[Finding]:
             yield context.of_value(host, what, "component postgres/in-chart, or postgres/external with postgres_host")
 
 
+def tls_to_chart_database(context: Context) -> Iterator[Finding]:
+    """An application that asks for TLS (PGSSLMODE) where its database is the chart's own, which speaks none: it never connects."""
+    for application in applications(context, "database"):
+        if not running(context, service_of(context, context.value(f"database.{application}.host"))):
+            continue
+        for pod in context.pods:
+            for keys, container in pod.containers(init=False):
+                for index, entry in enumerate(container.get("env") or [] if context.runs(container, application) else []):
+                    if entry.get("name") == "PGSSLMODE" and entry.get("value") in ("require", "verify-ca", "verify-full"):
+                        what = f"{entry['value']} asks for TLS, and the database of {application} in the chart speaks none"
+                        todo = f"component postgres/external or postgres/external-{application}; or postgres/tls for the other application only"
+                        yield of_object(pod.item, (*keys, "env", index), what, todo)
+
+
 def unused_redis(context: Context) -> Iterator[Finding]:
     """A Redis outside, and the chart's own running: it has no switch, so that it must be deleted."""
     roles = [role for name in applications(context, "redis") if (role := context.role(f"redis.{name}.host"))]

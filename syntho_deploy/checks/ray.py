@@ -82,6 +82,25 @@ def unbounded_autoscaling(context: Context) -> Iterator[Finding]:
                 yield of_object(item, keys, f"the autoscaler may start {group['maxReplicas']} workers", "component ray/autoscaling, which says 3")
 
 
+def autoscaler_without_api(context: Context) -> Iterator[Finding]:
+    """Ray's autoscaler, a container of the head, under network policies that do not let the head ask the API server: no worker ever comes or
+    goes. A policy lets it when it opens one of the server's usual ports, all ports to all, or all addresses."""
+    policies = [item["spec"] for item in context.kind("NetworkPolicy")]
+    for item in context.kind(*RAY):
+        heads = [pod for pod in context.pods if pod.item is item and "headGroupSpec" in pod.keys] if _autoscaling(item) else []
+        for head in heads:
+            mine = [spec for spec in policies if "Egress" in (spec.get("policyTypes") or []) and head in context.selected(spec.get("podSelector"))]
+            if mine and not any(_asks(rule) for spec in mine for rule in spec.get("egress") or []):
+                what = "Ray's autoscaler runs in the head, which the network policies do not let ask the API server"
+                yield of_object(item, ("spec", "enableInTreeAutoscaling"), what, "component security/network-policies/autoscaling")
+
+
+def _asks(rule: Item) -> bool:
+    everywhere = not rule.get("to") or any((peer.get("ipBlock") or {}).get("cidr") in ("0.0.0.0/0", "::/0") for peer in rule["to"])
+    ports = {port.get("port") for port in rule.get("ports") or []}
+    return bool(ports & {443, 6443}) or (everywhere and not ports)
+
+
 def operator_newer_than_crds(context: Context) -> Iterator[Finding]:
     """An operator that asks for a version of the API that the CRDs of the chart do not serve: it does not start. Those of 98ec265 and
     before serve v1alpha1 only, and `latest` is an operator of today."""

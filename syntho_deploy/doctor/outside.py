@@ -90,12 +90,9 @@ def outside(context: Context) -> list[Service]:
 
 def _container(context: Context, application: str) -> tuple[Item, Item]:
     """The application's own container, and the pod that it is in."""
-    image = context.image_role(context.roles.images[application]) if application in context.roles.images else None
-    repository = str(image.value.get("repository")) if image and isinstance(image.value, dict) else ""
     for pod in context.pods:
         for _, container in pod.containers(init=False):
-            name = str(container.get("image")).partition("@")[0]
-            if repository and name in (repository, f"{repository}:{name.rpartition(':')[2]}"):
+            if context.runs(container, application):
                 return pod.spec, container
     return {}, {}
 

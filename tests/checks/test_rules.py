@@ -295,6 +295,13 @@ def test_missing_database(site: Site) -> None:
     assert "missing-database" not in site.rules(vars={"postgres_host": "pg"}, present={"services": ["pg"]})
 
 
+def test_tls_to_chart_database(site: Site) -> None:
+    found = site.only("tls-to-chart-database", base="inside", add=["postgres/tls"], vars={"postgres_sslmode": "require"})
+    assert {one.object for one in found} == {f"Deployment/{name}" for name in ("core", "core-worker", "backend", "backend-worker")}
+    plain = site.lint(base="inside", add=["postgres/tls"], vars={"postgres_sslmode": "prefer"})
+    assert "tls-to-chart-database" not in {one.rule for one in plain}
+
+
 def test_unused_redis(site: Site) -> None:
     both = [*replace("/core/redis/host", "r.example.com"), *replace("/backend/redis/host", "r.example.com")]
     (found,) = site.only("unused-redis", base="inside", ui=both)
@@ -343,6 +350,14 @@ def test_unbounded_autoscaling(site: Site) -> None:
     unbound = {"RayCluster/ray-cluster": replace(group, 2147483647)}
     assert "unbounded-autoscaling" not in site.rules(patch=unbound)
     site.only("unbounded-autoscaling", add=["ray/autoscaling"], patch=unbound)
+
+
+def test_autoscaler_without_api(site: Site) -> None:
+    scaling = ["ray/autoscaling", "security/network-policies"]
+    found = [one for one in site.lint(add=scaling, vars=NETWORKS) if one.severity != "note"]
+    assert [(one.rule, one.object) for one in found] == [("autoscaler-without-api", "RayCluster/ray-cluster")]
+    assert "autoscaler-without-api" not in {one.rule for one in site.lint(add=[*scaling, f"{scaling[1]}/autoscaling"], vars=NETWORKS)}
+    assert "autoscaler-without-api" not in {one.rule for one in site.lint(add=["ray/autoscaling"])}
 
 
 def test_operator_newer_than_crds(site: Site) -> None:

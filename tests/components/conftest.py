@@ -19,7 +19,7 @@ from syntho_deploy.overlays.layers import is_component
 from syntho_deploy.overlays.pointer import PointerError, compile_pointer
 from syntho_deploy.secrets.sentinels import label
 from syntho_deploy.vendor import Vendored, load_pin, vendor
-from tests.conftest import copy_project, only_used, write_files
+from tests.conftest import copy_project, write_files
 
 PINS = {"sandbox": "vendor/sandbox.yaml", "98ec265": "vendor/charts.yaml", "1.9.7": "vendor/charts-1.9.7.yaml"}
 EACH_PIN = [pytest.param(pin, marks=() if pin == "sandbox" else pytest.mark.upstream) for pin in PINS]
@@ -92,10 +92,10 @@ class Pinned:
             "cluster": {"context": "c", "namespace": namespace},
             "charts": PINS[self.pin],
             "components": names,
-            "vars": VARIABLES,
+            "vars": {name: value for name, value in VARIABLES.items() if any(f"${{{name}}}" in text for text in texts)},
             "secrets": {name: {"generate": "fernet" if name == "core.secret_key" else "password"} for name in secrets},
         }
-        write_files(self.root, {"envs/it.yaml": json.dumps(only_used(self.root, "it", environment))})
+        write_files(self.root, {"envs/it.yaml": json.dumps(environment)})
         return self.load("it").compile(self.helm)
 
     def load(self, name: str) -> Project:

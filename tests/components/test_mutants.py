@@ -105,8 +105,9 @@ def survivors(pinned: Pinned, component: str) -> list[str]:
         try:
             if holds(component, pinned.objects(names)):
                 found.append(mutant.what)
-        except InputError:
-            pass
+        except InputError as error:
+            if "uses the variable" in str(error):  # that would not be of the operation
+                raise
         finally:
             mutant.file.write_text(kept, encoding="utf-8")
     return found
