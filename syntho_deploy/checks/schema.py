@@ -25,6 +25,7 @@ from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.manifests import is_custom
 
 PACKAGE = "kubernetes_validate"
+_NAMES = re.compile(r"""\bkind["']?\s*:\s*["']?$""")
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,9 @@ def used(compiled: Compiled) -> dict[str, dict[str, Path]]:
 @lru_cache(maxsize=256)
 def _names_one(file: Path, changed: int, kinds: frozenset[str]) -> bool:
     """Is one of these kinds named in a file, as CRDs name what they define?"""
-    return any(kind in kinds for kind in re.findall(r"""\bkind["']?\s*:\s*["']?(\w+)""", file.read_text(encoding="utf-8")))
+    text = file.read_text(encoding="utf-8")
+    places = (found.start() for kind in kinds for found in re.finditer(re.escape(kind), text))  # few, where "kind" is in every other line
+    return any(_NAMES.search(text, max(0, at - 20), at) for at in places)
 
 
 def _of_files(compiled: Compiled, files: Iterable[Path]) -> dict[str, dict[str, Path]]:
