@@ -62,6 +62,8 @@ class ObjectPlan:
     pods: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     checked: bool = True
+    version: str = ""  # apiVersion, of one that leaves
+    lean: bool = False  # it is written as `predict.lean` makes it
     going: bool = False  # one of that name is being deleted now
     shared: bool = False  # helm has to take a field back, in which another controller set only what is its own
     origins: dict[str, str] = field(default_factory=dict)  # of the changed fields: path to what set it
@@ -166,7 +168,7 @@ def _refuse_pending(releases: Iterable[Stored], environment: str) -> None:
 def add_origins(plan: Plan, sources: Callable[[str, str], list[tuple[Any, str]]]) -> None:
     """Note for each changed field what set it. sources: `Kind/name` and pointer to (operation or None, value it came by)."""
     for item in plan.objects:
-        for change in item.changes:
+        for change in item.changes if item.action != KEPT else ():
             found = [f"{origin.at}" if origin else source for origin, source in sources(item.label, change.path) if origin is None or origin.in_force]
             item.origins[change.path] = ", ".join(dict.fromkeys(found)) or "the chart's template"
 
@@ -177,7 +179,7 @@ def _is_due(releases: Mapping[str, Stored], chart: CompiledChart, name: str, obj
     found, mine = releases.get(chart.release.name), [item for item in objects if item.chart == name and item.action != UNCHANGED]
     if found is None or found.status != "deployed" or (found.chart, found.version) != (chart.name, chart.version):
         return True
-    return any(item.action != UPDATE or item.changes for item in mine)
+    return any(item.action != UPDATE or item.changes or item.conflicts for item in mine)
 
 
 def _of_object(
@@ -192,7 +194,9 @@ def _of_object(
     claims = volumes.of_set(item, live) if kind == "StatefulSet" else []
     if lost := next((f"its volume {claim['metadata']['name']}: {since}" for claim in claims if (since := readiness.going(claim))), ""):
         return ObjectPlan(REFUSED, name, kind, object_name, reason=f"{lost}: {volumes.GOING}")
-    target = predict.owned(ignored.kept(item, found), chart.release.name, chart.namespace)
+    kept = ignored.kept(item, found)
+    target = predict.owned(predict.lean(kept, found), chart.release.name, chart.namespace)
+    slim = target.get("spec") is not kept.get("spec")
     predicted = predict.predict(client, target, found, force)
     shared = bool(found and last and predicted.conflicts and _only_ignored(client, predicted.conflicts, chart, last, found, ignored))
     if shared and not force:
@@ -213,10 +217,10 @@ def _of_object(
     result = predicted.result or {}
     changed = tuple(diff.changes(found, {"apiVersion": item["apiVersion"], "kind": kind, **result}, foreign))
     pods = _restarting(item, found, result, live)
-    if not changed and not pods:
-        return ObjectPlan(UNCHANGED, name, kind, object_name)
+    if not changed and not pods and not conflicts:
+        return ObjectPlan(UNCHANGED, name, kind, object_name, lean=slim)
     reason = volumes.growth(item, found) if kind == "PersistentVolumeClaim" else ""
-    return ObjectPlan(UPDATE, name, kind, object_name, changed, reason, conflicts, pods=pods, shared=shared)
+    return ObjectPlan(UPDATE, name, kind, object_name, changed, reason, conflicts, pods=pods, shared=shared, lean=slim)
 
 
 def _replaced(client: Client, name: str, target: Object, found: Object, live: Live, foreign: bool, why: str) -> ObjectPlan:
@@ -316,7 +320,7 @@ def _of_leaving(name: str, item: Object, present: Object, live: Live) -> ObjectP
         return ObjectPlan(REFUSED, name, kind, object_name, reason=volumes.LOST_WITH)
     owns = "selector" in item.get("spec", {}) and kind != "Service"
     pods = tuple(sorted(pod["metadata"]["name"] for pod in live.pods() if owns and _selects(present, pod)))
-    return ObjectPlan(DELETE, name, kind, object_name, pods=pods)
+    return ObjectPlan(DELETE, name, kind, object_name, pods=pods, version=item["apiVersion"])
 
 
 def _of_kept(name: str, present: Object, reason: str) -> ObjectPlan:
@@ -324,7 +328,11 @@ def _of_kept(name: str, present: Object, reason: str) -> ObjectPlan:
     kind, since = present["kind"], readiness.going(present)
     lost = bool(since) and kind == "PersistentVolumeClaim"
     action = REFUSED if lost else DELETE if since else KEPT
-    return ObjectPlan(action, name, kind, present["metadata"]["name"], reason=f"{since}: {volumes.GOING}" if lost else since or reason)
+    metadata = present["metadata"]
+    marked = {**present, "metadata": {**metadata, "annotations": {**(metadata.get("annotations") or {}), KEEP: "keep"}}}
+    changed = tuple(diff.changes(present, marked)) if action == KEPT else ()
+    words = f"{since}: {volumes.GOING}" if lost else since or reason
+    return ObjectPlan(action, name, kind, metadata["name"], changed, words, version=present["apiVersion"])
 
 
 def _live_of(item: Object, live: Live) -> Object | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -231,8 +231,12 @@ def _write(client: Client, compiled: Compiled, found: Plan, way: Way, steps: Ste
         applied = pool.submit(_apply_crds, client, missing, steps, deadline)
         after = {name: applied if any(is_custom(item) for item in chart.objects) else None for name, chart in due.items()}
         ways = {name: replace(way, force_conflicts=name in taking) for name in due}
-        writes = [pool.submit(_release, root, ways[name], client, chart, steps, deadline, lease, after[name]) for name, chart in due.items()]
+        lean = {item.label for item in found.objects if item.lean}
+        writes = [pool.submit(_release, root, ways[name], client, chart, lean, steps, deadline, lease, after[name]) for name, chart in due.items()]
         _await_all([applied, *writes])
+    for item in found.objects:
+        if item.action == planning.DELETE:  # helm compares with the last deployed manifest: what a failed one had begun is left by it
+            client.delete(item.version, item.kind, compiled.environment.target.namespace, item.name)
     outcome.crds = list(missing)
     outcome.releases = [f"{chart.release.name} {chart.version}" for chart in due.values()]
 
@@ -240,8 +244,8 @@ def _write(client: Client, compiled: Compiled, found: Plan, way: Way, steps: Ste
 def _keep(client: Client, compiled: Compiled, found: Plan) -> None:
     """Have helm keep the volumes and Secrets that leave a release: an upgrade reads the policy from the live object."""
     for item in found.objects:
-        if item.action == planning.KEPT:
-            path = client.path("v1", item.kind, compiled.environment.target.namespace, item.name)
+        if item.action == planning.KEPT and item.changes:
+            path = client.path(item.version, item.kind, compiled.environment.target.namespace, item.name)
             note = {"metadata": {"annotations": {KEEP: "keep"}}}
             client.request("PATCH", path, note, {"fieldManager": MANAGER}, "application/merge-patch+json")
 
@@ -314,13 +318,14 @@ def _is_there(client: Client, name: str, manage: bool) -> bool:
 
 
 def _release(
-    root: Path, way: Way, client: Client, chart: CompiledChart, steps: Steps, deadline: float, lease: Lease, after: Future[None] | None
+    root: Path, way: Way, client: Client, chart: CompiledChart, lean: Container[str], steps: Steps, deadline: float, lease: Lease,
+    after: Future[None] | None,
 ) -> None:  # fmt: skip
     if after:
         after.result()
     with steps.step(f"release {chart.release.name}") as step:
         ignored = Ignored.read(client, root, chart.namespace)
-        folder = ignored.chart(client, chart).write(build_folder(root, chart))
+        folder = ignored.chart(client, chart, lean).write(build_folder(root, chart))
         # whoever else sets a field may do so until helm writes; the plan found no other conflict
         force = way.force_conflicts or any(ignored.paths(item) for item in chart.objects)
         left = max(LEAST_SECONDS, deadline - time.monotonic())

@@ -6,17 +6,19 @@ them. Leaving them out would not do: a RayCluster's worker groups are one list, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from syntho_deploy.cluster import predict
 from syntho_deploy.cluster.client import ApiError, Client, Object
 from syntho_deploy.cluster.readiness import Key
 from syntho_deploy.compile import CompiledChart
 from syntho_deploy.documents import Json, dump, load
 from syntho_deploy.errors import InputError, raise_all
 from syntho_deploy.overlays import pointer
+from syntho_deploy.secrets.sentinels import label
 from syntho_deploy.section import Section
 
 FILE = Path("overlays") / "ignore.yaml"
@@ -116,13 +118,16 @@ class Ignored:
             live = _removed(live, path)
         return live
 
-    def chart(self, client: Client, chart: CompiledChart) -> CompiledChart:
-        """A chart as it is written: with the live values of what is another's. Its version and digest stay those of the compile."""
+    def chart(self, client: Client, chart: CompiledChart, lean: Container[str] = ()) -> CompiledChart:
+        """A chart as it is written: with the live values of what is another's, and the objects in `lean` as `predict.lean` makes them.
+        Its version and digest stay those of the compile."""
         manifests = dict(chart.manifests)
         for file, item in chart.manifests.items():
-            if self.paths(item):
+            slim = label(item) in lean
+            if slim or self.paths(item):
                 live = client.get(item["apiVersion"], item["kind"], chart.namespace, item["metadata"]["name"])
-                manifests[file] = self.kept(item, live)
+                kept = self.kept(item, live)
+                manifests[file] = predict.lean(kept, live) if slim else kept
         changed = {file: dump(item) for file, item in manifests.items() if item != chart.manifests[file]}
         return chart._replace(manifests=manifests, texts={**chart.texts, **changed}) if changed else chart
 

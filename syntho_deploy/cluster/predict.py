@@ -17,6 +17,7 @@ from syntho_deploy.cluster.client import ApiError, Client, Object
 
 HELM = "helm"
 NO_ANSWERS = (401, 429, 502, 503, 504)  # they say nothing of the object; a field that the schema lacks is a 500
+LEAN = ("affinity", "securityContext")  # of a pod or a container: without content they say what their absence says
 CHOSEN = "(chosen by the server)"  # a value of which a dry run tells another each time
 DEFAULTS = {"protocol": "TCP"}  # keys of list items that the API server fills in
 
@@ -52,6 +53,29 @@ def owned(item: Object, release: str, namespace: str) -> Object:
     marks = {"meta.helm.sh/release-name": release, "meta.helm.sh/release-namespace": namespace}
     metadata["annotations"] = {**(metadata.get("annotations") or {}), **marks}
     return {**item, "metadata": metadata}
+
+
+def lean(item: Object, live: Object | None) -> Object:
+    """`item` less the empty maps of its pod template that `live` is without.
+
+    When the last field of such a map goes, the API server drops the map, though the manifest has it as `{}`; the next write would bring
+    it back and, for nothing, restart the pods. https://github.com/kubernetes-sigs/structured-merge-diff (RemoveItems)
+    """
+    new, old = (one.get("spec", {}).get("template", {}).get("spec") if one else None for one in (item, live))
+    if not isinstance(new, dict) or not isinstance(old, dict) or not _empties(new, old):
+        return item
+    item = documents.clone(item)
+    for holder, name in _empties(item["spec"]["template"]["spec"], old):
+        del holder[name]
+    return item
+
+
+def _empties(new: Object, old: Object) -> list[tuple[Object, str]]:
+    pairs = [(new, old)]
+    for kind in ("containers", "initContainers"):
+        there = {one.get("name"): one for one in old.get(kind) or []}
+        pairs += [(one, there[one["name"]]) for one in new.get(kind) or [] if one.get("name") in there]
+    return [(one, name) for one, other in pairs for name in LEAN if one.get(name) == {} and name not in other]
 
 
 def predict(client: Client, item: Object, live: Object | None, force: bool = False) -> Predicted:
@@ -232,7 +256,9 @@ def _merge(live: Any, new: Any, fields: list[Object]) -> Any:
     if isinstance(live, dict) and isinstance(new, dict):
         for name, value in new.items():
             if value is not None:
-                live[name] = _merge(live.get(name), value, [entry[f"f:{name}"] for entry in fields if entry.get(f"f:{name}")])
+                inside = [entry[f"f:{name}"] for entry in fields if f"f:{name}" in entry]
+                whole = bool(inside) and not any(inside)  # a selector, say, has one owner: nobody owns a part of it
+                live[name] = documents.clone(value) if whole else _merge(live.get(name), value, [entry for entry in inside if entry])
         return live
     if isinstance(live, list) and isinstance(new, list):
         keyed = [key for entry in fields for key in entry if key.startswith("k:")]

@@ -225,3 +225,46 @@ def test_an_install_by_hand_keeps_its_secrets_when_it_is_taken_over(site: Site, 
     assert values["backend.secret_key"] == base64.b64decode(own["data"]["backend.secret_key"]).decode()
     assert values["backend.user.password"] == "password"
     assert values["license"] == "<put-your-own-license>"
+
+
+def test_what_a_failed_release_had_begun_is_deleted_as_the_plan_says(site: Site, eventually: Eventually) -> None:
+    site.deploy()
+    extra = site.root / "overlays" / "here" / "syntho-ui.objects" / "extra.yaml"
+    extra.parent.mkdir(parents=True)
+    extra.write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: extra}}")
+    path = "/spec/template/spec/containers/[name=core]/imagePullPolicy"
+    site.overlay(
+        "syntho-ui.manifests.yaml", [{"target": {"kind": "Deployment", "name": "core"}, "patch": [{"op": "replace", "path": path, "value": "No"}]}]
+    )
+    folder = site.compile().charts["syntho-ui"].write(site.root / "broken")
+    with pytest.raises(AssertionError, match="imagePullPolicy"):
+        site.helm("upgrade", "syntho-ui", str(folder), "--server-side=true")
+    assert site.get("ConfigMap", "extra", "v1")
+    extra.unlink()
+    (site.root / "overlays" / "here" / "syntho-ui.manifests.yaml").unlink()
+    assert "- ConfigMap/extra" in site.invoke("plan", code=2).stdout
+    _truth(site, eventually)
+    assert site.get("ConfigMap", "extra", "v1") is None
+
+
+@pytest.mark.thorough
+def test_whatever_is_said_to_be_kept_stays(site: Site, eventually: Eventually) -> None:
+    keep = [{"op": "add", "path": "/metadata/annotations", "value": {"helm.sh/resource-policy": "keep"}}]
+    site.overlay("syntho-ui.manifests.yaml", [{"target": {"kind": "Deployment", "name": "frontend"}, "patch": keep}])
+    site.deploy()
+    site.overlay("syntho-ui.manifests.yaml", [{"target": {"kind": "Deployment", "name": "frontend"}, "delete": True}])
+    assert "= Deployment/frontend" in site.invoke("plan", code=2).stdout
+    _truth(site, eventually)
+    assert site.get("Deployment", "frontend")
+
+
+def test_a_change_that_is_taken_back_leaves_nothing_to_do(site: Site, eventually: Eventually) -> None:
+    path = "/spec/template/spec/containers/[name=core]/securityContext"
+    patch = [{"op": "add", "path": f"{path}/runAsUser", "value": 3}]
+    site.overlay("syntho-ui.manifests.yaml", [{"target": {"kind": "Deployment", "name": "core"}, "patch": patch}])
+    site.deploy()
+    (site.root / "overlays" / "here" / "syntho-ui.manifests.yaml").unlink()
+    _truth(site, eventually)
+    assert not planning.make(site.client(), site.compile())
+    site.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/frontend/replicaCount", "value": 2}])
+    _truth(site, eventually)

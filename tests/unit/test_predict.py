@@ -1,4 +1,4 @@
-"""When an apply would leave an object as it is, seen without asking the API server."""
+"""When an apply would leave an object as it is, and what it would make of one, seen without asking the API server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from syntho_deploy.cluster.predict import stands
+from syntho_deploy.cluster.predict import build, lean, stands
 
 Object = dict[str, Any]
 ITEM: Object = {
@@ -77,6 +77,9 @@ CHANGES: dict[str, Callable[[Object, Object], Any]] = {
     "an item is gone": lambda item, found: spec(found)["containers"].pop(0),
     "it is being deleted": lambda item, found: found["metadata"].update(deletionTimestamp="2024-01-01T00:00:00Z"),
     "made by Helm 3": lambda item, found: found["metadata"]["managedFields"][0].update(operation="Update"),
+    "written by Helm 3 since": lambda item, found: found["metadata"]["managedFields"].append(
+        {"manager": "helm", "operation": "Update", "fieldsV1": {}}
+    ),
     "applied in another version": lambda item, found: found["metadata"]["managedFields"][0].update(apiVersion="v2"),
 }
 
@@ -90,3 +93,35 @@ def test_any_difference_has_the_server_asked(change: Callable[[Object, Object], 
 
 def test_what_is_not_there_is_asked_for() -> None:
     assert not stands(ITEM, None)
+
+
+def service(selector: Object, *fields: tuple[str, Object]) -> Object:
+    entries = [{"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": one}} for manager, one in fields]
+    return {"kind": "Service", "metadata": {"name": "a", "managedFields": entries}, "spec": {"selector": selector, "type": "ClusterIP"}}
+
+
+def test_a_map_that_has_one_owner_is_replaced_whole() -> None:
+    there = service({"app": "a", "tier": "x"}, ("helm", {"f:type": {}}), ("kubectl-edit", {"f:selector": {}}))
+    item = {"kind": "Service", "metadata": {"name": "a"}, "spec": {"selector": {"app": "a"}}}
+    assert build(there, item)["spec"]["selector"] == {"app": "a"}
+
+
+def test_a_map_of_several_owners_keeps_what_others_added() -> None:
+    entries = [("helm", {"f:selector": {"f:app": {}}}), ("injector", {"f:selector": {"f:tier": {}}})]
+    item = {"kind": "Service", "metadata": {"name": "a"}, "spec": {"selector": {"app": "b"}}}
+    assert build(service({"app": "a", "tier": "x"}, *entries), item)["spec"]["selector"] == {"app": "b", "tier": "x"}
+
+
+def workload(**container: Any) -> Object:
+    spec = {"affinity": {}, "containers": [{"name": "one", **container}, {"name": "new", "securityContext": {}}]}
+    return {"kind": "Deployment", "metadata": {"name": "a"}, "spec": {"template": {"spec": spec}}}
+
+
+def test_an_empty_map_that_the_server_dropped_is_not_brought_back() -> None:
+    item = workload(securityContext={}, resources={})
+    there = {"spec": {"template": {"spec": {"affinity": {}, "containers": [{"name": "one"}]}}}}
+    found = lean(item, there)["spec"]["template"]["spec"]
+    assert found == {"affinity": {}, "containers": [{"name": "one", "resources": {}}, {"name": "new", "securityContext": {}}]}
+    assert item == workload(securityContext={}, resources={})
+    assert lean(item, None) is item
+    assert lean(workload(securityContext={"runAsUser": 1}), there)["spec"]["template"]["spec"]["containers"][0]["securityContext"] == {"runAsUser": 1}
