@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from syntho_deploy.documents import load
 API = "storage.k8s.io/v1"
 DEFAULT = "storageclass.kubernetes.io/is-default-class"
 SHARED = ("ReadWriteMany", "ReadOnlyMany")
+BY_HAND = "kubernetes.io/no-provisioner"
 LATER = "WaitForFirstConsumer"
 
 Object = dict[str, Any]
@@ -30,7 +31,7 @@ def block_provisioners() -> frozenset[str]:
 def storage_classes(subject: Subject) -> Iterator[Result]:
     """The class of each compiled volume is there (or one default, where none is named), and serves the access modes that are asked of it, by
     what `cluster.present.storage_classes` says, else by what is known of its provisioner."""
-    claims = list(_claims(subject))
+    claims = list(claims_of(subject.compiled.objects))
     if not claims:
         yield Result("storage-classes", "ok", "no volume is asked for")
         return
@@ -44,9 +45,9 @@ def storage_classes(subject: Subject) -> Iterator[Result]:
         if claim["metadata"]["name"] in bound and name in (None, bound[claim["metadata"]["name"]]) and name not in classes:
             continue
         wanted.setdefault(claim["spec"].get("storageClassName"), []).append(claim)
-    by_hand = _by_hand(subject) if any(name and name not in classes for name in wanted) else frozenset()
     for name, several in wanted.items():
-        yield of_class(name, several, classes, {**local, **said}, by_hand)
+        unbound = [claim for claim in several if claim["metadata"]["name"] not in bound]
+        yield of_class(name, several, classes, {**local, **said}, partial(_free, subject), len(unbound))
     if not wanted:
         yield Result("storage-classes", "ok", f"{len(claims)} claims have their volumes")
 
@@ -61,38 +62,67 @@ def _bound(subject: Subject) -> dict[str, str]:
     return {item["metadata"]["name"]: item["spec"].get("storageClassName") or "" for item in bound}
 
 
-def _by_hand(subject: Subject) -> frozenset[str]:
-    """The classes of the cluster's volumes: one that somebody makes needs no StorageClass."""
-    try:
-        return frozenset(item["spec"].get("storageClassName") or "" for item in subject.listed("v1", "PersistentVolume"))
-    except Missing:
-        return frozenset()
+def _free(subject: Subject, name: str) -> int:
+    """How many volumes of a class wait for a claim. Raises `Missing` where they may not be listed."""
+    live = subject.listed("v1", "PersistentVolume")
+    return sum((item["spec"].get("storageClassName") or "") == name and item.get("status", {}).get("phase") == "Available" for item in live)
 
 
-def _claims(subject: Subject) -> Iterator[Object]:
-    for item in subject.compiled.objects:
+def claims_of(objects: Iterable[Object]) -> Iterator[Object]:
+    """The volume claims of objects: of a StatefulSet's template one for each pod, by the name that it gets."""
+    for item in objects:
         if item["kind"] == "PersistentVolumeClaim":
             yield item
-        yield from (item.get("spec") or {}).get("volumeClaimTemplates") or []
+        spec = item.get("spec") or {}
+        for template in spec.get("volumeClaimTemplates") or []:
+            name = f"{template['metadata']['name']}-{item['metadata']['name']}"
+            yield from ({"metadata": {"name": f"{name}-{number}"}, "spec": template["spec"]} for number in range(int(spec.get("replicas", 1))))
+
+
+def is_claim(objects: Iterable[Object], name: str) -> bool:
+    """Is a claim of this name one of these objects', or made for a pod of one?"""
+    for item in objects:
+        if item["kind"] == "PersistentVolumeClaim" and item["metadata"]["name"] == name:
+            return True
+        for template in (item.get("spec") or {}).get("volumeClaimTemplates") or []:
+            before, _, number = name.rpartition("-")
+            if number.isdecimal() and before == f"{template['metadata']['name']}-{item['metadata']['name']}":
+                return True
+    return False
+
+
+def default_class(subject: Subject) -> str:
+    """The class of a claim that names none, "" where there is none or it may not be read."""
+    try:
+        return next(iter(_defaults(subject.listed(API, "StorageClass"))), "")
+    except Missing:
+        return ""
+
+
+def _defaults(classes: Iterable[Object]) -> list[str]:
+    """The default classes, first the one that is taken: the newest."""
+    found = [item["metadata"] for item in classes if (item["metadata"].get("annotations") or {}).get(DEFAULT) == "true"]
+    return [one["name"] for one in sorted(found, key=lambda one: str(one.get("creationTimestamp", "")), reverse=True)]
 
 
 def of_class(
-    name: str | None, claims: list[Object], classes: dict[str, Object], said: dict[str, tuple[str, ...]], by_hand: frozenset[str] = frozenset()
-) -> Result:
+    name: str | None, claims: list[Object], classes: dict[str, Object], said: dict[str, tuple[str, ...]],
+    free: Callable[[str], int] = lambda name: 0, unbound: int = 0,
+) -> Result:  # fmt: skip
     """What the class of some claims is like. name: None for the default; classes: those of the cluster; said: access modes by class;
-    by_hand: classes of volumes that are there."""
+    free: how many volumes of a class wait for a claim; unbound: how many of the claims wait for a volume."""
     of = ", ".join(claim["metadata"]["name"] for claim in claims)
     listed = ", ".join(sorted(classes)) or "none"
     todo = f"component storage-class with one that is there: {listed}"
     if name is None:
-        defaults = sorted(each for each, item in classes.items() if (item["metadata"].get("annotations") or {}).get(DEFAULT) == "true")
+        defaults = _defaults(classes.values())
         if len(defaults) != 1:
             what = f"{of} name{'s' * (len(claims) == 1)} no class, and {', '.join(defaults) or 'none'} is the default"
             return Result("storage-classes", "warning" if defaults else "error", what, todo)
         name = defaults[0]
     if name == "":
         return Result("storage-classes", "warning", f"{of}: the class is empty, so that somebody has to make the volumes", todo)
-    if name not in classes and name in by_hand:
+    if name not in classes and _known(free, name):
         return Result("storage-classes", "warning", f"there is no class {name}, of {of}, and there are volumes of it that somebody has made")
     if name not in classes:
         return Result("storage-classes", "error", f"there is no class {name}, of {of}", todo)
@@ -105,21 +135,27 @@ def of_class(
         what = f"{name} serves one node at a time ({why}), and {', '.join(shared)} is to be shared"
         todo = "component storage-class with a storage_class_rwx of a file share; or say what it serves in cluster.present.storage_classes"
         return Result("storage-classes", "error", what, todo)
+    if provisioner == BY_HAND and unbound and (there := _known(free, name)) is not None and there < unbound:
+        what = f"{name} makes no volumes itself, and {there or 'none'} of its volumes wait for a claim, where {unbound} do for a volume: {of}"
+        return Result("storage-classes", "error", what, f"have volumes of this class made, in these sizes and access modes; or {todo}")
     traits = [provisioner, "binds when a pod comes" if item.get("volumeBindingMode") == LATER else "binds at once"]
     traits.append("grows" if item.get("allowVolumeExpansion") else "cannot grow")
     return Result("storage-classes", "ok", f"{name}: {', '.join(traits)}; for {len(claims)} claims{', shared too' if shared else ''}")
 
 
+def _known(free: Callable[[str], int], name: str) -> int | None:
+    """How many volumes of a class wait for a claim, None where that may not be asked."""
+    try:
+        return free(name)
+    except Missing:
+        return None
+
+
 def claims(subject: Subject) -> Iterator[Result]:
     """The volume claims that are there are bound, or wait for their first pod, as their class says; else the reason in the words of the
     provisioner."""
-    names = {item["metadata"]["name"] for item in subject.compiled.objects if item["kind"] == "PersistentVolumeClaim"}
-    sets = [item for item in subject.compiled.objects if item["kind"] == "StatefulSet"]
-    prefixes = tuple(
-        f"{one['metadata']['name']}-{item['metadata']['name']}-" for item in sets for one in item["spec"].get("volumeClaimTemplates") or []
-    )
     live = subject.listed("v1", "PersistentVolumeClaim", subject.namespace)
-    ours = [item for item in live if item["metadata"]["name"] in names or (prefixes and item["metadata"]["name"].startswith(prefixes))]
+    ours = [item for item in live if is_claim(subject.compiled.objects, item["metadata"]["name"])]
     pods = subject.listed("v1", "Pod", subject.namespace)
     seen = Live({(item["kind"], item["metadata"]["name"]): item for item in [*ours, *pods]}, lambda name: _mode(subject, name))
     waiting = {item["metadata"]["name"]: reason for item in ours if (reason := readiness.unready(item, seen))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ COUNTABLE = ("cpu", "memory", "ephemeral-storage")
 @dataclass(frozen=True)
 class Asked:
     """Pods of one template. name: `Kind/name`, of Ray with the group; least, most: how many there may be; labels: those that are known;
-    volumes: which each pod gets of its own."""
+    volumes: which each pod gets of its own; surge: how many more there are while a rolling update goes on."""
 
     name: str
     spec: dict[str, Any]
@@ -23,6 +24,7 @@ class Asked:
     least: int
     most: int
     volumes: tuple[str, ...] = ()
+    surge: int = 0
 
     @property
     def requests(self) -> Amounts:
@@ -53,7 +55,19 @@ def _asked(pod: Pod) -> Asked:
         return Asked(name, pod.spec, labels, count, max(count, _number(group.get("maxReplicas"), count)) if scaled else count)
     count = _number(group.get("replicas"), 1)
     volumes = tuple(one["metadata"]["name"] for one in group.get("volumeClaimTemplates") or [])
-    return Asked(name, pod.spec, labels, count, count, volumes)
+    return Asked(name, pod.spec, labels, count, count, volumes, _surge(pod.item, count))
+
+
+def _surge(item: dict[str, Any], count: int) -> int:
+    """How many pods a rolling update of a Deployment adds: a number, or a part that is rounded up.
+
+    https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#max-surge
+    """
+    strategy = item["spec"].get("strategy") or {}
+    if item["kind"] != "Deployment" or strategy.get("type") == "Recreate":
+        return 0
+    most = (strategy.get("rollingUpdate") or {}).get("maxSurge", "25%")
+    return most if isinstance(most, int) else math.ceil(count * float(str(most).rstrip("%")) / 100)
 
 
 def _number(value: Any, otherwise: int) -> int:

@@ -148,12 +148,42 @@ def test_what_the_namespace_has_no_room_for_is_told(home: Site, eventually: Even
     with there(client, quota, an("LimitRange", "tight", where, spec={"limits": limits})):
         eventually(lambda: (client.get("v1", "ResourceQuota", where, "small") or {}).get("status", {}).get("used"))
         found = doctor(home, "quota", "limit-range", "pod-security")
-    assert ill(found) == ["limit-range", "quota"]  # the dry runs are refused by these two, which tell it better
+    assert ill(found) == ["limit-range", "pod-security", "quota"]
+    assert only(found, "pod-security").state == "unknown"  # the dry runs are refused by the other two, which tell it better
     assert "Deployment/backend backend: may take 4Gi of memory, more than 1Gi" in only(found, "limit-range").what
     silent, small = (one.what for one in found if one.check == "quota")
     assert "limits.cpu: Deployment/" in silent
     assert "count/deployments.apps: 8 of 3; requests.cpu: 4.1 of 1" in small
     assert "pods" not in small
+
+
+def test_what_is_there_of_us_counts_once_and_a_rolling_update_more(home: Site, eventually: Eventually) -> None:
+    client, where, storage = home.client(), home.namespace, "default.storageclass.storage.k8s.io/requests.storage"
+    counts = ("deployments.apps", "statefulsets.apps", "rayclusters.ray.io", "ingresses.networking.k8s.io", "services", "persistentvolumeclaims")
+    keys = ["pods", "requests.storage", storage, *(f"count/{name}" for name in counts)]
+
+    def told(scope: Object | None = None, **hard: str) -> list[Result]:
+        with there(client, an("ResourceQuota", "full", where, spec={"hard": hard, **(scope or {})})):
+            eventually(lambda: len((client.get("v1", "ResourceQuota", where, "full") or {}).get("status", {}).get("used") or {}) == len(hard))
+            return doctor(home, "quota")
+
+    quota = an("ResourceQuota", "wide", where, spec={"hard": dict.fromkeys(keys, "1Ti")})
+    with there(client, quota):
+        used = eventually(lambda: (client.get("v1", "ResourceQuota", where, "wide") or {}).get("status", {}).get("used"))
+    # the head of Ray, whose operator does not run here, and its Service are still to come
+    full = used | {key: str(int(used[key]) + 1) for key in ("pods", "count/services")}
+    (one,) = told(**full)
+    assert (one.state, "the pods that a rolling update adds: pods: 10 and " in one.what) == ("warning", True), one
+    (one,) = told(**full | {"pods": "100"})
+    assert one == Result("quota", "ok", "full has room; then it is 100% used at most")
+    (one,) = told(**full | {"pods": "100", storage: "1Gi"})
+    assert (one.state, f"{storage}: " in one.what) == ("error", True)
+    every, silent = ({"scopes": [name]} for name in ("NotTerminating", "BestEffort"))
+    assert told(every, pods="3")[0].state == "error"
+    assert told(silent, pods="2")[0].what.endswith("pods: 3 of 2")  # postgres, database and redis say nothing
+    assert (
+        told({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": ["x"]}]}}, pods="0")[0].state == "ok"
+    )
 
 
 def test_pod_security_is_asked_by_dry_runs(home: Site) -> None:

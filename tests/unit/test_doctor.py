@@ -275,11 +275,67 @@ def test_a_quota_counts_others_and_what_is_ours_once() -> None:
     assert found == Result("quota", "ok", "q has room; then it is 90% used at most")
 
 
-def test_a_quota_for_some_pods_only_is_not_judged() -> None:
-    (found,) = namespace.exceeded(quota({"pods": "1"}, scopes=["BestEffort"]), {"pods": 9.0}, {}, {})
-    assert found.state == "unknown"
-    (found,) = namespace.exceeded(quota({"pods": "1"}, scopes=["NotTerminating"]), {"pods": 9.0}, {}, {})
-    assert found.state == "error"
+def test_a_quota_counts_the_pods_that_its_scopes_select() -> None:
+    sized, silent = asked().spec, {"containers": [container()]}
+    first, dated = {**sized, "priorityClassName": "first"}, {**sized, "activeDeadlineSeconds": 60}
+    near = {**silent, "affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "z", "namespaces": ["b"]}]}}}
+
+    def counted(**spec: Any) -> list[Object]:
+        selects = namespace.scopes(quota({}, **spec))
+        assert selects
+        return [one for one in (sized, silent, first, dated, near) if selects(one)]
+
+    def of_priority(operator: str, *values: str) -> list[Object]:
+        return counted(scopeSelector={"matchExpressions": [{"scopeName": "PriorityClass", "operator": operator, "values": list(values)}]})
+
+    assert counted() == [sized, silent, first, dated, near]
+    assert counted(scopes=["BestEffort"]) == [silent, near]
+    assert counted(scopes=["NotBestEffort", "NotTerminating"]) == [sized, first]
+    assert counted(scopes=["Terminating"]) == [dated]
+    assert counted(scopes=["CrossNamespacePodAffinity"]) == [near]
+    assert of_priority("In", "first", "second") == of_priority("Exists") == [first]
+    assert of_priority("NotIn", "first") == of_priority("DoesNotExist") == [sized, silent, dated, near]
+    assert namespace.scopes(quota({}, scopes=["OfLaterKubernetes"])) is None
+
+
+def test_a_quota_without_room_for_a_rolling_update_is_told() -> None:
+    (found,) = namespace.exceeded(quota({"pods": "9", "requests.cpu": "9"}), {"pods": 9.0, "requests.cpu": 2.0}, {}, {}, {"pods": 2.0})
+    assert found.what == "q has no room for the pods that a rolling update adds: pods: 9 and 2 of 9"
+    assert found.state == "warning"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "replicas", "surge"),
+    [
+        ({}, 1, 1),
+        ({}, 8, 2),
+        ({"rollingUpdate": {"maxSurge": "10%"}}, 11, 2),
+        ({"rollingUpdate": {"maxSurge": 0}}, 3, 0),
+        ({"type": "Recreate"}, 3, 0),
+    ],
+)
+def test_a_rolling_update_adds_pods(strategy: Object, replicas: int, surge: int) -> None:
+    item = {"kind": "Deployment", "metadata": {"name": "a"}, "spec": {"strategy": strategy, "replicas": replicas}}
+    assert workloads._surge(item, replicas) == surge
+    assert workloads._surge(item | {"kind": "StatefulSet"}, replicas) == 0
+
+
+def test_claims_have_the_names_that_they_get() -> None:
+    template = {"metadata": {"name": "data"}, "spec": {"resources": {"requests": {"storage": "1Gi"}}}}
+    several = [{"kind": "StatefulSet", "metadata": {"name": "redis"}, "spec": {"replicas": 2, "volumeClaimTemplates": [template]}}]
+    assert [one["metadata"]["name"] for one in storage.claims_of(several)] == ["data-redis-0", "data-redis-1"]
+    assert storage.is_claim(several, "data-redis-7")
+    assert not storage.is_claim(several, "data-redis-other-0")
+    assert not storage.is_claim(several, "data-redis")
+
+
+def test_a_class_that_makes_no_volumes_needs_some_that_are_free() -> None:
+    local = storage_class("local", "kubernetes.io/no-provisioner")
+    two = [claim("a"), claim("b")]
+    found = storage.of_class("local", two, local, {}, lambda name: 1, 2)
+    assert found.what == "local makes no volumes itself, and 1 of its volumes wait for a claim, where 2 do for a volume: a, b"
+    assert storage.of_class("local", two, local, {}, lambda name: 2, 2).state == "ok"
+    assert storage.of_class("local", two, local, {}, lambda name: 0, 0).state == "ok"  # they have theirs
 
 
 def test_limits_are_at_least_at_most_and_a_ratio() -> None:
@@ -488,7 +544,7 @@ def test_an_ingress_of_another_controller_or_a_canary_takes_no_host() -> None:
 
 
 def test_a_class_of_volumes_that_are_there_needs_no_object() -> None:
-    assert storage.of_class("manual", [claim()], {}, {}, frozenset({"manual"})).state == "warning"
+    assert storage.of_class("manual", [claim()], {}, {}, lambda name: 1).state == "warning"
     assert storage.of_class("manual", [claim()], {}, {}).state == "error"
 
 
