@@ -770,7 +770,7 @@ def drift(c: Context, env: str, json: bool = False) -> None:
         with process.writes_forbidden():
             client = place.client()
             last = record.last(client, place.project)
-            found = drifting.drift(client, record.restored(place.project, last))
+            found = drifting.drift(client, record.restored(place.project, last), last)
         same = f"the cluster is as record {last.number} of {last.when} left it"
         text = drifting.text(found) or f"{place.environment.name}: {same}"
         return Answer(text, [asdict(item) for item in found], f"{len(found)} differences" if found else same, 2 if found else 0)

@@ -42,6 +42,7 @@ class Outcome:
     releases: list[str] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
     began: bool = False  # was anything of a release written?
+    live: Live | None = field(default=None, repr=False)  # as it was verified
 
     def __bool__(self) -> bool:
         return bool(self.crds or self.secrets or self.releases or self.restarted)
@@ -96,11 +97,22 @@ def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good
                 raise error from None
             raise _gone_back(client, good, steps, way, lease, error) from None
         kept = record.records(client, compiled.environment.name, namespace)
-        if outcome or not kept or kept[-1].charts != versions(compiled):  # also what an interrupted run had brought
+        uids = _uids(client, compiled, outcome)
+        last = (kept[-1].charts, kept[-1].uids) if kept else None
+        if outcome or last != (versions(compiled), uids):  # also what an interrupted run had brought, and what another hand made anew
             with steps.step("record") as step:
                 lease.check(write=True)
-                step.result = f"number {record.write(client, compiled, way.reason, kept)}"
+                step.result = f"number {record.write(client, compiled, way.reason, kept, uids)}"
     return outcome
+
+
+def _uids(client: Client, compiled: Compiled, outcome: Outcome) -> dict[str, str]:
+    """The identity of each object and Secret that was verified, by `Kind/name`."""
+    found = [outcome.live.get(item["kind"], item["metadata"]["name"]) for item in compiled.objects] if outcome.live else []
+    names = [need.name for need in store.wanted(compiled)]
+    secrets = client.each("v1", "Secret", compiled.environment.target.namespace, names)
+    mine = {label(item): str(item["metadata"]["uid"]) for item in found if item}
+    return {**mine, **{f"Secret/{name}": str(item["metadata"]["uid"]) for name, item in secrets.items() if item}}
 
 
 def _known(last_good: Callable[[], Compiled | None], steps: Steps) -> Compiled | None:
@@ -153,19 +165,23 @@ def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Le
         lease.check(write=True)
         outcome.began = True
         _write(client, compiled, found, way, steps, deadline, lease, outcome)
-    if found.releases or verify.faults(client, compiled, verify.look(client, compiled)):
+    live = None if found.releases else verify.look(client, compiled)
+    if live is None or verify.faults(client, compiled, live):
         patience = patience or Patience(client, namespace, compiled.environment.graces, steps.say)
         outcome.restarted, live = _settle(client, compiled, steps, deadline, lease, patience)
         with steps.step("verify") as step:
-            left = verify.faults(client, compiled, verify.look(client, compiled, live))
+            live = verify.look(client, compiled, live)
+            left = verify.faults(client, compiled, live)
             if left:  # a controller may have replaced a pod since all was ready: what does not get ready again is named by this
                 restarted, live = _settle(client, compiled, steps, deadline, lease, patience)
                 outcome.restarted += restarted
-                left = verify.faults(client, compiled, verify.look(client, compiled, live))
+                live = verify.look(client, compiled, live)
+                left = verify.faults(client, compiled, live)
             if left:
                 todo = f"invoke status --env={compiled.environment.name}"
                 raise NotHealthyError(_listed("the releases were written, but are not as compiled", left), todo=todo)
             step.result = f"{len(compiled.objects)} objects as compiled"
+    outcome.live = live
 
 
 def _planned(client: Client, compiled: Compiled, steps: Steps, way: Way) -> Plan:

@@ -105,7 +105,7 @@ def look(client: Client, files: list[Path], manage: bool) -> dict[str, Installed
     """What the cluster has of these CRDs, by name. manage: when false, an account that may not look is no fault."""
     with ThreadPoolExecutor(max(1, len(files))) as pool:
         names = list(pool.map(name_of, files))
-        live = pool.map(lambda name: _metadata(client, name, manage), names)
+        live = pool.map(lambda name: metadata(client, name, manage), names)
         return {name: Installed(file, found) for name, file, found in zip(names, files, live, strict=True)}
 
 
@@ -263,16 +263,17 @@ def _apply(client: Client, name: str, installed: Installed) -> None:
         client.request("PATCH", path, note, query, "application/merge-patch+json", PARTIAL)
 
 
-def _metadata(client: Client, name: str, manage: bool) -> dict[str, Any] | None:
+def metadata(client: Client, name: str, manage: bool) -> dict[str, Any] | None:
+    """The metadata of the cluster's CRD, None where there is none. manage: when false, that of one that may not be read is empty."""
     try:
-        metadata: dict[str, Any] = client.request("GET", f"{GROUP}/{name}", accept=PARTIAL)["metadata"]
+        found: dict[str, Any] = client.request("GET", f"{GROUP}/{name}", accept=PARTIAL)["metadata"]
     except ApiError as error:
         if error.status == 404:
             return None
         if error.status == 403 and not manage:
             return {}  # who may not look is told by the first object of that kind
         raise
-    return metadata
+    return found
 
 
 def _keeps_versions(name: str, live: Object, new: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from syntho_deploy.cluster import crds
 from syntho_deploy.cluster.client import Client
 from syntho_deploy.cluster.lease import who
 from syntho_deploy.cluster.releases import stored
@@ -35,6 +36,7 @@ class Record:
 
     number: int
     data: str = field(repr=False)
+    made: str = ""  # RFC 3339, by the clock of the API server
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -53,6 +55,16 @@ class Record:
         return str(self.content["who"])
 
     @property
+    def uids(self) -> dict[str, str]:
+        """The identity of each object, by `Kind/name`; of no object in a record of an earlier version."""
+        return dict(self.content.get("uids") or {})
+
+    @property
+    def crds(self) -> dict[str, bool]:
+        """The charts' CRDs by name: were they written from here, or only there?"""
+        return dict(self.content.get("crds") or {})
+
+    @property
     def reason(self) -> str:
         """Why."""
         return str(self.content["reason"])
@@ -66,21 +78,24 @@ class Record:
 def records(client: Client, environment: str, namespace: str) -> list[Record]:
     """The records of an environment, oldest first."""
     found = [
-        Record(int(re.sub(r".*-", "", item["metadata"]["name"])), item["data"]["record"])
+        Record(int(re.sub(r".*-", "", item["metadata"]["name"])), item["data"]["record"], item["metadata"]["creationTimestamp"])
         for item in client.objects("v1", "Secret", namespace, f"{LABEL}={environment}")
     ]
     return sorted(found, key=lambda item: item.number)
 
 
-def write(client: Client, compiled: Compiled, reason: str, existing: list[Record]) -> int:
-    """Record what was verified just now, and forget all but the last ten. existing: the records that there are. Returns its number."""
+def write(client: Client, compiled: Compiled, reason: str, existing: list[Record], uids: dict[str, str]) -> int:
+    """Record what was verified just now, and forget all but the last ten. existing: the records that there are; uids: the identity of
+    each object, by `Kind/name`. Returns its number."""
     name, namespace = compiled.environment.name, compiled.environment.target.namespace
     number = existing[-1].number + 1 if existing else 1
+    names = [crds.name_of(file) for chart in compiled.charts.values() for file in chart.crds]  # a state of the past has none with it
     content = {
         "when": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "who": who(), "reason": reason,
         "charts": {chart: _chart(one) for chart, one in compiled.charts.items()},
         "secrets": [item._asdict() for item in compiled.secrets],
-        "secret": compiled.secret,
+        "secret": compiled.secret, "uids": uids,
+        "crds": dict.fromkeys(names, compiled.environment.manage_crds) if names else existing[-1].crds if existing else {},
     }  # fmt: skip
     data = base64.b64encode(gzip.compress(canonical(content).encode(), mtime=0)).decode()
     metadata = {"name": f"syntho-deploy-{name}-record-{number}", "namespace": namespace, "labels": {LABEL: name}}

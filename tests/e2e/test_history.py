@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import uuid
 from typing import Any
 
 import pytest
 import yaml
 
+from syntho_deploy.cluster import crds, record
 from tests.e2e.site import Site
 
 
@@ -53,12 +56,10 @@ def test_a_rollback_brings_the_state_before_and_can_be_taken_back(site: Site) ->
 
 
 def test_only_the_last_ten_records_are_kept(site: Site) -> None:
-    from syntho_deploy.cluster import record
-
     site.deploy()
     compiled = site.compile()
     for _ in range(11):
-        record.write(site.client(), compiled, "again", record.records(site.client(), site.name, site.namespace))
+        record.write(site.client(), compiled, "again", record.records(site.client(), site.name, site.namespace), {})
     assert [item.number for item in record.records(site.client(), site.name, site.namespace)] == list(range(3, 13))
 
 
@@ -100,11 +101,75 @@ def test_drift_names_what_changed_by_whom(site: Site) -> None:
     client.delete("v1", "Service", site.namespace, "backend")
     found = site.invoke("drift", "--json", code=2).json
     assert ("Service/backend", "deleted") in [(item["label"], item["what"]) for item in found]
-    taken = {(item["label"], item["path"], item["by"]) for item in found if item["what"] == "taken"}
-    assert ("Deployment/frontend", ".spec.replicas", "autoscaler") in taken
-    assert ("Deployment/core", '.spec.template.spec.containers[name="core"].image', "kubectl-edit") in taken
-    assert all(item["when"] for item in found if item["what"] == "taken")
-    assert "taken Deployment/frontend .spec.replicas  (by autoscaler at 20" in site.invoke("drift", code=2).stdout
+    changed = {(item["label"], item["path"], item["now"], item["deployed"], item["by"]) for item in found if item["what"] == "changed"}
+    image = "/spec/template/spec/containers/[name=core]/image"
+    assert changed == {
+        ("Deployment/frontend", "/spec/replicas", 5, 1, "autoscaler"),
+        ("Deployment/core", image, "evil:latest", "syntho.azurecr.io/syntho-core-api:latest", "kubectl-edit"),
+    }
+    assert all(item["when"] for item in found if item["what"] == "changed")
+    text = site.invoke("drift", code=2).stdout
+    assert "changed Deployment/frontend /spec/replicas: deployed 1, now 5  (by autoscaler at 20" in text
+    site.invoke("deploy", "--force-conflicts")
+    assert "left it" in site.invoke("drift").stdout
+
+
+def _made_anew(site: Site, version: str, kind: str, name: str) -> None:
+    """Delete an object, and create it again with the same content, as somebody."""
+    client, found = site.client(), site.get(kind, name, version)
+    assert found is not None
+    path = client.path(version, kind, site.namespace, name)
+    client.request("DELETE", path, query={"propagationPolicy": "Orphan"} if kind == "Deployment" else None)
+    while client.get(version, kind, site.namespace, name):
+        pass
+    for key in ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"):
+        found["metadata"].pop(key, None)
+    client.request("POST", path.rpartition("/")[0], {**found, "apiVersion": version, "kind": kind}, {"fieldManager": "person"})
+
+
+def test_drift_names_what_was_made_anew_and_what_is_beside_the_objects(site: Site, eventually: Any) -> None:
+    site.deploy()
+    client = site.client()
+    _made_anew(site, "v1", "ServiceAccount", "kuberay-operator")
+    _made_anew(site, "apps/v1", "Deployment", "frontend")
+    client.delete("v1", "Secret", site.namespace, "syntho-cr-secret")
+    found = site.invoke("drift", "--json", code=2).json
+    rows = [(item["label"], item["what"], item["by"]) for item in found]
+    assert ("ServiceAccount/kuberay-operator", "made anew", "person") in rows
+    assert ("Deployment/frontend", "made anew", "person") in rows
+    assert ("Secret/syntho-cr-secret", "deleted", "") in rows
+    assert len(rows) == 3
+    site.invoke("deploy", "--force-conflicts")  # whoever made one owns its fields
+    assert "left it" in site.invoke("drift").stdout
+    site.helm("uninstall", "ray-cluster")
+    assert "deleted release ray-cluster" in site.invoke("drift", code=2).stdout
+
+
+def test_drift_sees_a_secret_and_a_crd_that_somebody_edited(site: Site, eventually: Any) -> None:
+    site.deploy()
+    client = site.client()
+    (last,) = record.records(client, site.name, site.namespace)
+    path = client.path("v1", "Secret", site.namespace, "syntho-ui-secrets")
+    crd = f"{crds.GROUP}/rayjobs.ray.io"
+
+    def edited() -> bool:  # the times that the API server keeps are whole seconds
+        value = base64.b64encode(uuid.uuid4().bytes).decode()
+        live = client.request("PATCH", path, {"data": {"license": value}}, {"fieldManager": "kubectl-edit"}, "application/merge-patch+json")
+        return any(entry["manager"] == "kubectl-edit" and entry["time"] > last.made for entry in live["metadata"]["managedFields"])
+
+    eventually(edited)
+    client.request("PATCH", path, {"data": {"core.secret_key": None}}, {"fieldManager": "kubectl-edit"}, "application/merge-patch+json")
+    names = {"spec": {"names": {"shortNames": ["rj"]}}}
+    client.request("PATCH", crd, names, {"fieldManager": "kubectl-edit"}, "application/merge-patch+json")
+    found = {(item["label"], item["what"], item["path"], item["by"]) for item in site.invoke("drift", "--json", code=2).json}
+    assert found == {
+        ("Secret/syntho-ui-secrets", "changed", "/data/license", "kubectl-edit"),
+        ("Secret/syntho-ui-secrets", "deleted", "/data/core.secret_key", ""),
+        ("CustomResourceDefinition/rayjobs.ray.io", "changed", "", "kubectl-edit"),
+    }
+    assert "edited since it was applied from here, by kubectl-edit at 20" in site.invoke("plan", code=2).stdout
+    site.invoke("deploy")
+    assert "left it" in site.invoke("drift").stdout
 
 
 def test_drift_needs_a_deploy_to_compare_with(site: Site) -> None:
@@ -118,8 +183,6 @@ def test_a_change_of_the_overlays_is_no_drift(site: Site) -> None:
 
 
 def test_a_state_that_an_interrupted_run_brought_is_recorded_by_the_next(site: Site) -> None:
-    from syntho_deploy.cluster import record
-
     site.deploy()
     record.delete(site.client(), site.name, site.namespace)
     assert "nothing to do" in site.invoke("deploy").stdout

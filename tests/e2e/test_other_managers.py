@@ -25,7 +25,8 @@ def scaled(site: Site) -> Iterator[Site]:
     """A site whose Ray has two pools and an autoscaler, with an operator."""
     environment = site.read()
     kept = [name for name in environment["components"] if name != "ray/head-only"]
-    site.write({**environment, "components": [*kept, "ray/two-pools", "ray/autoscaling"]})
+    used = {name: value for name, value in environment["vars"].items() if not name.startswith("head_")}
+    site.write({**environment, "vars": used, "components": [*kept, "ray/two-pools", "ray/autoscaling"]})
     with RayOperator(site.client(), site.namespace):
         yield site
 
@@ -140,7 +141,8 @@ def test_without_the_autoscaler_the_number_is_ours_again(scaled: Site, eventuall
     _truth(scaled, eventually)
     assert numbers(scaled)["smallGroup"] == 1
     autoscale(scaled, "smallGroup", 2)
-    assert "taken RayCluster/ray-cluster .spec.workerGroupSpecs  (by python-requests at " in scaled.invoke("drift", code=2).stdout
+    words = "changed RayCluster/ray-cluster /spec/workerGroupSpecs/[groupName=smallGroup]/replicas: deployed 1, now 2  (by python-requests at "
+    assert words in scaled.invoke("drift", code=2).stdout
     assert "RayCluster/ray-cluster: .spec.workerGroupSpecs is owned by python-requests" in scaled.invoke("deploy", code=4).stderr
     scaled.invoke("deploy", "--force-conflicts")
     assert numbers(scaled)["smallGroup"] == 1
@@ -269,7 +271,7 @@ def test_replicas_that_a_person_set_are_drift(site: Site) -> None:
     site.deploy()
     scaler(site, "backend")
     scale(site, "core", 3, "kubectl")
-    assert "taken Deployment/core .spec.replicas  (by kubectl" in site.invoke("drift", code=2).stdout
+    assert "changed Deployment/core /spec/replicas: deployed 1, now 3  (by kubectl" in site.invoke("drift", code=2).stdout
     assert "Deployment/core: .spec.replicas is owned by kubectl" in site.invoke("deploy", code=4).stderr
 
 
