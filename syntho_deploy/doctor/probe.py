@@ -19,11 +19,13 @@ import socket
 import ssl
 import struct
 import threading
+import time
 import unicodedata
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 TIMEOUT = 5.0  # seconds, of each step
+PATIENCE = 4  # times that, for all that one connection is asked
 MARK = "syntho-doctor: "  # before each line for us, in a log that others may write to
 LONGEST = 1 << 20  # bytes of one message: what is longer is of another protocol
 OLDEST_POSTGRES = 14  # the major version that the charts bring themselves
@@ -139,8 +141,11 @@ class _Stream:
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection, self._buffer = connection, b""
+        self._end = time.monotonic() + PATIENCE * TIMEOUT
 
     def _more(self) -> None:
+        if time.monotonic() > self._end:  # a byte now and then is no answer either
+            raise socket.timeout
         got = self.connection.recv(65536)
         if not got:
             raise ConnectionResetError
@@ -404,17 +409,30 @@ def _redis(question: dict[str, Any], password: str | None) -> Answer:
             said = connection.call("AUTH", *([question["user"]] if question["user"] else []), password)
             if said.startswith("-") and "WRONGPASS" not in said and ("no password is set" in said or "without any password" in said):
                 raise Fault(f"{place} has no password, and the environment sends one, which it refuses", "set requirepass there, or send none")
+            if said.startswith(("-WRONGPASS", "-NOAUTH", "-ERR invalid password", "-ERR AUTH failed")):
+                whose = f'the user "{question["user"]}" with ' if question["user"] else ""
+                raise Fault(f'{place} refuses {whose}the password of "{secret}"', "correct the secret, or requirepass (or the ACL) of the server")
             if said.startswith("-"):
-                raise Fault(f'{place} refuses the password of "{secret}"', "correct the secret, or requirepass (or the ACL) of the server")
+                raise Fault(f"{place} answers the login with: {said[1:]}", "ask who runs it")
         said = connection.call("PING")
         if said.startswith("-NOAUTH"):
             raise Fault(f"{place} wants a password, and the environment sends none", "component redis/external-tls has one, for the core only")
         if said.startswith("-") and "NOPERM" not in said:
             raise Fault(f"{place} answers PING with: {said[1:]}", "ask who runs it")
         said = connection.call("SELECT", number)
+        if said.startswith("-") and "unknown command" in said:
+            raise Fault(f"{place} does not know SELECT: {said[1:]}", "name the Redis itself, not a Sentinel or a proxy before it")
+        if said.startswith("-") and "NOPERM" in said:
+            raise Fault(f"{place} does not let this user select a database: {said[1:]}", "there: ACL SETUSER … +select")
         if said.startswith("-"):
             todo = "component redis/databases with numbers that it has; raise `databases` there. A Redis Cluster has number 0 only"
             raise Fault(f"{place} has no database {number}: {said[1:]}", todo)
+        # NX and XX exclude each other: what would be written never is, and who may not write is told so first
+        said = connection.call("SET", "syntho-doctor", "", "NX", "XX")
+        if said.startswith("-NOPERM"):
+            raise Fault(f"{place} does not let this user write: {said[1:]}", "there: ACL SETUSER … ~* &* +@all -@dangerous")
+        if said.startswith(("-OOM", "-MISCONF", "-NOREPLICAS")):
+            raise Fault(f"{place} takes no writes now: {said[1:]}", "see its memory, disk and replicas")
         known = {}
         for section in ("server", "memory", "replication"):  # one by one: Redis takes several at once from 7.0 on
             said = connection.call("INFO", section)

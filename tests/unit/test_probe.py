@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,26 +154,14 @@ def test_without_a_password_only_the_way_is_asked(postgres: Postgres) -> None:
 
 
 @pytest.mark.parametrize("service", ["postgres", "redis"])
-def test_a_closed_port_is_told_and_what_is_no_such_server(service: str) -> None:
+def test_a_closed_port_is_told(service: str) -> None:
     port = free_port()
     assert f"nothing listens at localhost:{port}" in asked(service, port, "x")[1]
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            while True:
-                connection = server.accept()[0]
-                connection.recv(100)
-                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-                connection.close()
-
-        threading.Thread(target=serve, daemon=True).start()
-        state, what, _ = asked(service, server.getsockname()[1], "x")
-    assert (state, f"does not speak the protocol of {service}" in what) == ("error", True)
 
 
 @pytest.mark.parametrize("service", ["postgres", "redis"])
 def test_silence_ends_after_the_timeout(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "TIMEOUT", 0.2)
+    monkeypatch.setattr(probe, "TIMEOUT", 0.6)
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert "does not answer within" in asked(service, server.getsockname()[1], "x")[1]
 
@@ -214,6 +204,96 @@ def test_redis_says_what_is_wrong(
     found, what, todo = asked("redis", getattr(server, port), password, **more)
     assert (found, words in what) == (state, True), what
     assert todo
+
+
+@needs_redis
+def test_a_user_of_redis_is_told_from_the_password_and_from_what_it_may() -> None:
+    rules = ("user app on >apppw ~* +@all", "user reads on >readspw ~* +@read +@connection +info", "user default off")
+    with serving(Redis("databases 4", *rules)) as redis:
+
+        def told(user: str, password: str) -> tuple[str, str]:
+            return asked("redis", redis.port, password, user=user)[:2]
+
+        assert told("app", "apppw")[0] == "ok"
+        assert 'refuses the user "app" with the password of "core.db.password"' in told("app", "readspw")[1]
+        assert "refuses the password of" in told("", "apppw")[1]
+        assert "does not let this user write: NOPERM" in told("reads", "readspw")[1]
+        connection = probe._Redis(question("redis", redis.port))
+        connection.call("AUTH", "app", "apppw")
+        assert [connection.call("SELECT", "1"), connection.call("DBSIZE")] == ["OK", "0"]  # nothing was written
+
+
+def odd(answers: list[bytes]) -> Callable[[socket.socket], None]:
+    def speak(connection: socket.socket) -> None:
+        for answer in answers:
+            connection.recv(1000)
+            connection.sendall(answer)
+        connection.recv(1000)
+
+    return speak
+
+
+def error(code: str, words: str) -> bytes:
+    body = b"".join(part.encode() + b"\0" for part in ("SFATAL", f"C{code}", f"M{words}")) + b"\0"
+    return b"E" + struct.pack("!i", len(body) + 4) + body
+
+
+ODD: dict[str, tuple[str, list[bytes], str]] = {
+    "a web server for postgres": ("postgres", [b"HTTP/1.1 400 Bad Request\r\n\r\n"], "does not speak the protocol of postgres"),
+    "a server that starts": ("postgres", [b"N", error("57P03", "the database system is starting up")], "takes no connection now: the database"),
+    "a pooler": ("postgres", [b"N", error("08P01", "no such database: core")], "refuses the login (08P01): no such database: core"),
+    "kerberos": ("postgres", [b"N", b"R" + struct.pack("!ii", 8, 7)], "a login that is no password"),
+    "a length below nothing": ("postgres", [b"N", b"R" + struct.pack("!i", -5)], "does not speak the protocol"),
+    "no salt": ("postgres", [b"N", b"R" + struct.pack("!ii", 23, 10) + b"SCRAM-SHA-256\0\0", b"R" + struct.pack("!ii", 13, 11) + b"r=abc"],
+                "does not speak the protocol"),
+    "a web server for redis": ("redis", [b"HTTP/1.1 400 Bad Request\r\n\r\n"], "does not speak the protocol of redis"),
+    "a protected redis": ("redis", [b"-DENIED Redis is running in protected mode\r\n"], "answers the login with: DENIED Redis is running"),
+    "a sentinel": ("redis", [b"+OK\r\n", b"+PONG\r\n", b"-ERR unknown command 'SELECT'\r\n"], "does not know SELECT"),
+    "a full redis": ("redis", [b"+OK\r\n", b"+PONG\r\n", b"+OK\r\n", b"-OOM command not allowed\r\n"], "takes no writes now: OOM"),
+    "more than there is": ("redis", [b"$99999999999\r\n"], "does not speak the protocol"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_answer_is_told_in_its_words(name: str) -> None:
+    service, answers, words = ODD[name]
+    with speaking(odd(answers)) as port:
+        state, what, todo = asked(service, port, "p")
+    assert (state, words in what) == ("error", True), what
+    assert todo
+
+
+@pytest.mark.parametrize("service", ["postgres", "redis"])
+def test_a_byte_now_and_then_is_no_answer(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "TIMEOUT", 0.1)
+    ended = threading.Event()
+
+    def drips(connection: socket.socket) -> None:
+        connection.recv(1000)
+        if service == "postgres":
+            connection.sendall(b"N")
+        while not ended.wait(0.02):
+            connection.sendall(b"N\0\0\0\4" if service == "postgres" else b"x")
+
+    with speaking(drips) as port:
+        state, what, _ = asked(service, port, "p")
+        ended.set()
+    assert (state, "does not answer within" in what) == ("error", True), what
+
+
+@contextlib.contextmanager
+def speaking(how: Callable[[socket.socket], None]) -> Iterator[int]:
+    """The port of a server that speaks so to who comes first."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError), server.accept()[0] as connection:
+                how(connection)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join(5)
 
 
 @needs_redis
