@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,28 +18,20 @@ from syntho_deploy.helm import Helm
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.liveness import Reach, leaves, reach
 from syntho_deploy.overlays.manifests import Manifest
-from syntho_deploy.overlays.origins import Layers, Setter
+from syntho_deploy.overlays.origins import Layers
 from syntho_deploy.secrets.sentinels import label, placeholders
+from syntho_deploy.trace import Origin, origin, origins
 
 DEFAULT = "chart default"
+GONE = object()  # what is not there: null is a value
+_OBJECT = re.compile(r"[A-Z]\w*/[^/]+")  # Kind/name
 REACH = "3"  # raised when `reach` finds other things in the same renders, so that what is kept of before is not used
-
-
-@dataclass(frozen=True)
-class Origin:
-    """One operation that set a value: `file:line:column`, its layer, op and reason; in_force: not shadowed by a later one."""
-
-    at: str
-    layer: str
-    op: str
-    why: str
-    in_force: bool
 
 
 @dataclass(frozen=True)
 class Explained:
     """One value or field. of: the chart, or `Kind/name`; default: the chart's own value; origins: none for a chart's default;
-    reaches: the fields of manifests that a value arrives in, or for a field the values that arrive there."""
+    reaches: the fields of manifests that a value arrives in, or for a field the values that arrive there; removed: it is not there any more."""
 
     of: str
     path: str
@@ -46,6 +39,7 @@ class Explained:
     default: Json
     origins: tuple[Origin, ...]
     reaches: tuple[str, ...]
+    removed: bool = False
 
 
 def reaches(project: Project, helm: Helm) -> dict[str, Reach]:
@@ -131,7 +125,8 @@ def dead(project: Project, helm: Helm) -> tuple[list[InputError], list[str]]:
 def explain(project: Project, helm: Helm, path: str) -> list[Explained]:
     """Explain a values pointer (`/core/image/tag`, or `syntho-ui:/core/…`), a field (`Deployment/core:/spec/…`), or for "" all
     that the environment changes. Raises `InputError` for what is not there, with the nearest."""
-    of, _, inner = path.partition(":") if ":" in path and not path.startswith("/") else ("", "", path)
+    whole = _OBJECT.fullmatch(path)
+    of, _, inner = path.partition(":") if ":" in path and not path.startswith("/") else (path if whole else "", "", "" if whole else path)
     if "/" in of:
         return [_field(project, helm, of, inner)]
     if of and of not in project.pin.charts:
@@ -165,23 +160,34 @@ def _values(project: Project, helm: Helm, charts: list[str], path: str) -> list[
 
 def _explained(project: Project, chart: str, keys: Keys, where: tuple[str, ...]) -> Explained:
     values = project.shown_values()[chart]
-    try:
-        default = _at(documents.load_chart(project.vendored.charts[chart] / "values.yaml"), keys)
-    except (KeyError, IndexError, TypeError):
-        default = None
-    return Explained(chart, pointer.named(values, keys), _at(values, keys), default, _origins(project.origins[chart], keys), where)
+    default = _default(project, chart, keys)
+    return Explained(chart, pointer.named(values, keys), _at(values, keys), default, origins(project, project.origins[chart], keys), where)
+
+
+def _default(project: Project, chart: str, keys: Keys) -> Json:
+    """What the chart's own values have at a path; None where that is nothing."""
+    found = _at(project.defaults(chart), keys)
+    return None if found is GONE else found
 
 
 def _changed(project: Project, chart: str) -> Iterator[Explained]:
     """Every value of a chart that an operation set or removed."""
-    values = project.shown_values()[chart]
-    for keys in sorted((keys for keys in project.origins[chart].set_by if not _left_list(keys)), key=str):
-        try:
-            inside = [keys + inner for inner in leaves(_at(values, keys))] or [keys]
-        except (KeyError, IndexError, TypeError):  # removed
-            yield Explained(chart, pointer.text(keys), None, None, _origins(project.origins[chart], keys), ())
-            continue
-        yield from (_explained(project, chart, leaf, ()) for leaf in inside)
+    values, layers = project.shown_values()[chart], project.origins[chart]
+    told: set[Keys] = set()
+    for keys in sorted(layers.set_by, key=str):
+        inside = [keys + inner for inner in leaves(at)] or [keys] if (at := _at(values, keys)) is not GONE else []
+        for leaf in inside:
+            if leaf not in told:
+                yield _explained(project, chart, leaf, ())
+        told.update(inside)
+        if not inside:
+            yield Explained(chart, _written_path(layers, keys), None, _default(project, chart, keys), origins(project, layers, keys), (), True)
+
+
+def _written_path(layers: Layers, keys: Keys) -> str:
+    """The path of what is not there any more; that of a list's item as the operation had it which took it away."""
+    operation = layers.set_by[keys][-1].operation
+    return (operation.source or operation.path) if _left_list(keys) else pointer.text(keys)
 
 
 def _patched(project: Project, helm: Helm) -> Iterator[Explained]:
@@ -190,19 +196,17 @@ def _patched(project: Project, helm: Helm) -> Iterator[Explained]:
     everything = [manifest for manifests in project.manifests.values() for manifest in manifests.everything]
     for manifest in sorted(everything, key=lambda manifest: manifest.label):
         if manifest.deleted:
-            yield Explained(manifest.label, "", None, None, (_origin(manifest.deleted, True),), ())
+            yield Explained(manifest.label, "", None, None, (origin(project, manifest.deleted, True),), (), True)
             continue
+        item, layers = placeholders(manifest.item, project.environment.secrets), manifest.origins
         if manifest.added:
-            item = placeholders(manifest.item, project.environment.secrets)
-            yield Explained(manifest.label, "", item, None, (_origin(manifest.added, True),), ())
-        for keys in sorted(manifest.origins.set_by, key=str):
-            value = None
-            if not _left_list(keys):
-                try:
-                    value = placeholders(_at(manifest.item, keys), project.environment.secrets)
-                except (KeyError, IndexError, TypeError):
-                    value = None
-            yield Explained(manifest.label, pointer.text(keys), value, None, _origins(manifest.origins, keys), ())
+            yield Explained(manifest.label, "", item, None, (origin(project, manifest.added, True),), ())
+        for keys in sorted(layers.set_by, key=str):
+            value, set_by = _at(item, keys), origins(project, layers, keys)
+            if value is GONE:
+                yield Explained(manifest.label, _written_path(layers, keys), None, None, set_by, (), True)
+            else:
+                yield Explained(manifest.label, pointer.named(item, keys), value, None, set_by, ())
 
 
 def _manifest(project: Project, of: str) -> Manifest | None:
@@ -219,14 +223,14 @@ def _field(project: Project, helm: Helm, of: str, path: str) -> Explained:
         raise InputError(f"{of}: {error}", todo=error.todo) from None
     at = pointer.named(item, keys)
     sources = sources_of(project, helm, of, at)
-    return Explained(
-        of, at, _at(item, keys), None, tuple(origin for origin, _ in sources if origin), tuple(source for _, source in sources if source)
-    )
+    return Explained(of, at, _at(item, keys), None, tuple(one for one, _ in sources if one), tuple(source for _, source in sources if source))
 
 
 def _object(project: Project, compiled: Compiled, of: str) -> dict[str, Any]:
     items = {label(item): item for item in compiled.objects}
     if of not in items:
+        if (left_out := _manifest(project, of)) is not None:  # a Secret of the chart, which becomes one of ours
+            return dict(placeholders(left_out.item, project.environment.secrets))
         for manifest in (manifest for manifests in project.manifests.values() for manifest in manifests.everything):
             if manifest.label == of and manifest.deleted:
                 raise InputError(f"{of} is deleted by {shown(manifest.deleted.mark)}")
@@ -239,9 +243,10 @@ def sources_of(project: Project, helm: Helm, of: str, at: str) -> list[tuple[Ori
     found: list[tuple[Origin | None, str]] = []
     manifest = _manifest(project, of)
     if manifest:
-        origins = _origins(manifest.origins, _nearest_keys(manifest.item, at))
-        found += [(_origin(manifest.added, not origins), "")] if manifest.added else []
-        found += [(origin, "") for origin in origins]
+        keys = _nearest_keys(manifest.item, at)
+        set_by = origins(project, manifest.origins, keys)
+        found += [(origin(project, manifest.added, not set_by, keys), "")] if manifest.added else []
+        found += [(one, "") for one in set_by]
     of, at = _behind(project, of, at)
     values = project.values()
     for chart, one in reaches(project, helm).items():
@@ -250,8 +255,8 @@ def sources_of(project: Project, helm: Helm, of: str, at: str) -> list[tuple[Ori
         around = {leaf for field, reached in mine.items() if at.startswith(f"{field}/") for leaf in reached}
         for leaf in sorted(exact or around, key=str):
             source = f"{chart}:{pointer.named(values[chart], leaf)}"
-            origins = _origins(project.origins[chart], leaf)
-            found += [(origin, source) for origin in origins] or [(None, f"{source} ({DEFAULT})")]
+            set_by = origins(project, project.origins[chart], leaf)
+            found += [(one, source) for one in set_by] or [(None, f"{source} ({DEFAULT})")]
     return found
 
 
@@ -281,19 +286,18 @@ def _nearest_keys(item: Json, at: str) -> Keys:
     return ()
 
 
-def _origins(layers: Layers, keys: Keys) -> tuple[Origin, ...]:
-    setters = layers.origin(keys)
-    return tuple(_origin(setter, setter is setters[-1]) for setter in setters)
-
-
-def _origin(setter: Setter, in_force: bool) -> Origin:
-    return Origin(shown(setter.mark), setter.layer, setter.operation.op, setter.operation.why, in_force)
-
-
 def _at(document: Json, keys: Keys) -> Json:
+    """What stands at a path, or `GONE`."""
+    here: Any = document
+    key: Any
     for key in keys:
-        document = document[key]
-    return document
+        if not isinstance(here, dict | list) or (isinstance(key, int) and key < 0):
+            return GONE
+        try:
+            here = here[key]
+        except (KeyError, IndexError, TypeError):
+            return GONE
+    return here
 
 
 def text(found: list[Explained]) -> str:
@@ -301,10 +305,11 @@ def text(found: list[Explained]) -> str:
     lines = []
     for one in found:
         default = f" (chart default: {_short(one.default)})" if one.origins and one.default is not None else ""
-        lines.append(f"{one.of}{':' + one.path if one.path else ''} = {_short(one.value) if one.value is not None else '(removed or null)'}{default}")
-        for origin in reversed(one.origins):
-            why = f": {origin.why}" if origin.why else ""
-            lines.append(f"    {'set' if origin.in_force else 'shadowed'} by {origin.at} ({origin.op}, {origin.layer}){why}")
+        lines.append(f"{one.of}{':' + one.path if one.path else ''} = {'(removed)' if one.removed else _short(one.value)}{default}")
+        for by in reversed(one.origins):
+            why, op = f": {by.why}" if by.why else "", f"{by.op} from {by.source}" if by.source else by.op
+            lines.append(f"    {'set' if by.in_force else 'shadowed'} by {by.at} ({op}, {by.layer}){why}")
+            lines += [f"        {variable}" for variable in by.variables]
         if not one.origins and "/" not in one.of:
             lines.append(f"    {DEFAULT}")
         lines += [f"    {'from' if '/' in one.of else 'reaches'} {field}" for field in one.reaches]

@@ -18,6 +18,7 @@ from syntho_deploy.environment import Allowance, Environment, readable
 from syntho_deploy.errors import DeployError, nearest, shown
 from syntho_deploy.helm import Helm
 from syntho_deploy.overlays import pointer
+from syntho_deploy.trace import Origin
 
 if TYPE_CHECKING:
     from syntho_deploy.checks.context import Finding
@@ -181,7 +182,7 @@ def _origins(project: Project, helm: Helm, finding: Finding) -> tuple[str, ...]:
     return tuple(dict.fromkeys(in_force)) or (("the chart's template",) if "/" in finding.of else ())
 
 
-def _by(origin: explain.Origin | None, source: str) -> str:
+def _by(origin: Origin | None, source: str) -> str:
     return source if not origin else f"{origin.at}, by {source}" if source else origin.at
 
 

@@ -95,11 +95,16 @@ def write_files(folder: Path, files: dict[str, str]) -> Path:
 
 
 def only_used(root: Path, name: str, environment: dict[str, Any]) -> dict[str, Any]:
-    """An environment's file with those of its variables that a file of its components or of its own overlay has: others are an error."""
-    layers = [f"components/{component}" for component in environment.get("components", [])] + [name]
-    files = [file for layer in layers for end in ("*.yaml", "*.objects/*.yaml") for file in root.glob(f"**/overlays/**/{layer}/{end}")]
-    texts = "".join(file.read_text(encoding="utf-8") for file in files)
-    return {**environment, "vars": {key: value for key, value in environment["vars"].items() if f"${{{key}}}" in texts}}
+    """An environment's file without the variables that only other components have: nothing would use them, which is an error."""
+
+    def texts(layer: str) -> str:
+        files = (file for end in ("*.yaml", "*.objects/*.yaml") for file in root.glob(f"**/overlays/**/{layer}/{end}"))
+        return "".join(file.read_text(encoding="utf-8") for file in files)
+
+    mine = "".join(texts(layer) for layer in [*(f"components/{component}" for component in environment.get("components", [])), name])
+    every = texts("components/**")
+    kept = {key: value for key, value in environment.get("vars", {}).items() if f"${{{key}}}" in mine or f"${{{key}}}" not in every}
+    return {**environment, "vars": kept}
 
 
 def bare_template(helm: Helm, chart: Path, release: str = "r", namespace: str = "default") -> process.Result:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from syntho_deploy import documents
-from syntho_deploy.documents import Json
-from syntho_deploy.errors import InputError, Mark, nearest, noting
+from syntho_deploy.documents import Document, Json
+from syntho_deploy.errors import InputError, nearest, noting, shown
 from syntho_deploy.overlays.layers import Layer
 from syntho_deploy.overlays.origins import Layers, Operation, Setter
 from syntho_deploy.overlays.patch import ManifestPatch, apply, load_manifest_patches
@@ -93,8 +93,9 @@ class Manifests:
 
     def _add(self, file: Path, layer: str) -> None:
         with noting(self.errors):
-            mark, item = _load_object(file, self.lookup)
-            made = Manifest(item, added=Setter(layer, (), Operation("add", "", mark)))
+            written, item = _load_object(file, self.lookup)
+            mark = written.mark()
+            made = Manifest(item, added=Setter(layer, (), Operation("add", "", mark, written.data)))
             if any(other.label == made.label for other in self.kept):
                 raise InputError(f"the chart already has {made.label}", mark, "patch it by <chart>.manifests.yaml instead")
             self.everything.append(made)
@@ -118,7 +119,7 @@ class Manifests:
     def _unmatched(self, patch: ManifestPatch, named: list[Manifest]) -> InputError:
         wanted = _target(patch)
         if named and named[0].deleted:
-            return InputError(f"{wanted} is deleted by {named[0].deleted.mark}", patch.mark, "remove one of the two")
+            return InputError(f"{wanted} is deleted by {shown(named[0].deleted.mark)}", patch.mark, "remove one of the two")
         known = sorted({manifest.label for manifest in self.kept})
         until = f" (until the values of {self.chart} are right)" if self.doubtful else ""
         return InputError(f"no manifest is {wanted}{nearest(wanted, known)}", patch.mark, f"there are{until}: {', '.join(known)}")
@@ -133,13 +134,13 @@ class Manifests:
             manifest.item = patched
 
 
-def _load_object(file: Path, lookup: Lookup) -> tuple[Mark, dict[str, Json]]:
-    """A whole object of a layer, and where it begins."""
+def _load_object(file: Path, lookup: Lookup) -> tuple[Document, dict[str, Json]]:
+    """A whole object of a layer, as it is written and as it is."""
     document = documents.load(file)
     item = substitute(document.data, lookup, document.mark())
     if not is_object(item):
         raise InputError("an object needs apiVersion, kind and metadata.name, all text", document.mark(), "write one object a file")
-    return document.mark(), item
+    return document, item
 
 
 def check_files(layers: Iterable[Layer], chart: str, lookup: Lookup, errors: list[InputError]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import jsonpatch
 
 from syntho_deploy.documents import Document, Json, Keys, clone, load, walk
-from syntho_deploy.errors import InputError, Mark, nearest, raise_all
+from syntho_deploy.errors import InputError, Mark, nearest, raise_all, shown
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.origins import Change, Layers, Operation, Tree
 from syntho_deploy.overlays.variables import Lookup, substitute, substitute_path
@@ -199,7 +199,8 @@ def _claim(keys: Keys, operation: Operation, layer: str, layers: Layers) -> None
     if clash and not operation.overrides:
         other, mark = clash
         what = "this path" if other == keys else f"{pointer.text(other)}, above it," if len(other) < len(keys) else "a path below it"
-        raise InputError(f"{operation.op} {operation.path}: {what} was set by {mark}", operation.mark, "if this should win, add: overrides: true")
+        todo = "if this should win, add: overrides: true"
+        raise InputError(f"{operation.op} {operation.path}: {what} was set by {shown(mark)}", operation.mark, todo)
 
 
 def _quotable(value: Json, operation: Operation) -> None:

@@ -83,6 +83,8 @@ def _index(items: list[Json], segment: str, keys: list[str | int], adding: bool)
         have = sorted({_written(item[name]) for item in items if isinstance(item, dict) and name in item})
         listed = f"{name} is there one of: {', '.join(have)}" if have else f"no item there has a field {name}"
         count = "no item" if not found else f"{len(found)} items"
+        if found:
+            listed = "select by a field that only one has, or by its number after an op: test"
         raise PointerError(f"{count} of the list {at} with {name}={value}", listed, missing=not found)
     if segment == "-" and adding:
         return len(items), False

@@ -21,6 +21,7 @@ from syntho_deploy.cluster.local import Cluster
 from syntho_deploy.compile import Compiled, Project
 from syntho_deploy.helm import Helm
 from syntho_deploy.steps import Steps
+from tests.conftest import only_used
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("tasks.py", "envs", "overlays", "sandbox", "vendor")
@@ -80,7 +81,8 @@ class Site:
 
     def write(self, environment: dict[str, Any], name: str = "") -> None:
         """Write the environment's file, or that of another one."""
-        self.file.with_stem(name or self.name).write_text(yaml.safe_dump(environment))
+        name = name or self.name
+        self.file.with_stem(name).write_text(yaml.safe_dump(only_used(self.root, name, environment)))
 
     def overlay(self, file: str, content: list[dict[str, Any]]) -> None:
         """Write a file of the environment's own overlay folder."""

@@ -142,3 +142,64 @@ def test_what_is_known_of_a_chart_is_kept_by_digest(project: Path, helm: Helm) -
     loaded = Project.load(project, "local")
     first = explain.reaches(loaded, helm)
     assert explain.reaches(Project.load(project, "local"), Helm(Path("/nonexistent"), helm.version, helm.home)) == first
+
+
+MOVED = [
+    {"op": "add", "path": "/core/env", "value": {"A": "${host}", "B": "x", "C": "${ray.head}"}, "why": "first"},
+    {"op": "copy", "from": "/core/env", "path": "/backend/env"},
+    {"op": "move", "from": "/core/env/A", "path": "/core/env/D"},
+    {"op": "replace", "path": "/core/env/B", "value": "y"},
+    {"op": "copy", "from": "/core/port", "path": "/core/env/COPIED"},
+]
+
+
+def _line(project: Path, file: str, text: str) -> str:
+    return f"{file}:{(project / file).read_text().splitlines().index(text) + 1}:"
+
+
+def test_what_moves_and_what_is_copied_keeps_the_operation_that_wrote_it(project: Path, helm: Helm) -> None:
+    _overlay(project, MOVED)
+    moved = _one(project, helm, "/core/env/D")
+    assert [(one.op, one.source, one.in_force, one.why) for one in moved.origins] == [("add", "", True, "first"), ("move", "/core/env/A", True, "")]
+    copied = _one(project, helm, "/backend/env/B")
+    assert (copied.value, [(one.op, one.in_force) for one in copied.origins]) == ("x", [("add", True), ("copy", True)])
+    changed = _one(project, helm, "/core/env/B")
+    assert [(one.op, one.in_force) for one in changed.origins] == [("add", False), ("replace", True)]
+    assert [(one.op, one.source) for one in _one(project, helm, "/core/env/COPIED").origins] == [("add", ""), ("copy", "/core/port")]
+    (gone,) = [one for one in explain.explain(Project.load(project, "local"), helm, "") if one.path == "/core/env/A"]
+    assert gone.removed
+    assert "/core/env/A = (removed)" in explain.text([gone])
+
+
+def test_a_variable_is_told_with_its_own_line_and_what_it_is_made_of(project: Path, helm: Helm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    _overlay(project, MOVED)
+    (host,) = _one(project, helm, "/core/env/D").origins[0].variables
+    assert host.startswith(f"${{host}} is said in {_line(project, 'envs/local.yaml', '  host: syntho.localhost')}")
+    head = _one(project, helm, "/core/env/C").origins[0].variables
+    assert head[0].startswith("${ray.head} is said in overlays/roles.yaml:")
+    assert head[1:] == ("${role:cluster_name} is the value ray:/clustername", "${namespace} is said in envs/local.yaml:5:14")
+    assert _one(project, helm, "/core/env/B").origins[0].variables == ()
+    secret = _one(project, helm, "/core/secret_key").origins[0].variables
+    assert secret[0].startswith("${secret:core.secret_key} is said in envs/local.yaml:")
+
+
+def test_all_changes_have_what_was_taken_out_of_a_list_and_each_once(project: Path, helm: Helm) -> None:
+    env = "/spec/template/spec/containers/[name=core]/env"
+    _overlay(project, [*MOVED, {"op": "remove", "path": "/imagePullSecrets/[name=syntho-cr-secret]", "overrides": True}])
+    patch = [{"op": "add", "path": f"{env}/-", "value": {"name": "X", "value": "${host}"}}, {"op": "remove", "path": f"{env}/[name=PORT]"}]
+    _overlay(project, [{"target": {"kind": "Deployment", "name": "core"}, "patch": patch}], "syntho-ui.manifests.yaml")
+    found = explain.explain(Project.load(project, "local"), helm, "")
+    told = [(one.of, one.path) for one in found]
+    assert len(set(told)) == len(told)
+    removed = {(one.of, one.path) for one in found if one.removed}
+    assert {("syntho-ui", "/imagePullSecrets/[name=syntho-cr-secret]"), ("Deployment/core", f"{env}/[name=PORT]")} <= removed
+    (added,) = [one for one in found if one.path == f"{env}/[name=X]"]
+    assert added.value == {"name": "X", "value": "syntho.localhost"}
+    assert added.origins[0].variables[0].startswith("${host} is said in")
+
+
+def test_a_secret_of_the_chart_and_a_whole_object_can_be_asked_for(project: Path, helm: Helm) -> None:
+    found = _one(project, helm, "Secret/core-secret:/stringData/core.secret_key")
+    assert (found.value, found.reaches) == ("${secret:core.secret_key}", ("syntho-ui:/core/secret_key",))
+    assert _one(project, helm, "Deployment/core").value["kind"] == "Deployment"
