@@ -78,7 +78,7 @@ def test_a_selector_finds_the_one_item_with_that_field(text: str, expected: Any)
         ("/a~", "neither ~0 nor ~1", "~1 for /"),
         ("/containers/[name=cor]/image", "no item of the list /containers with name=cor", "core, side"),
         ("/containers/[nome=core]", "no item", "no item there has a field nome"),
-        ("/hosts/[host=two]", "2 items of the list /hosts", "one, two"),
+        ("/hosts/[host=two]", "2 items of the list /hosts", "a field that only one has"),
         ("/containers/2", "has 2 items, so no item 2", ""),
         ("/containers/01", "is no index", "[field=value]"),
         ("/containers/-", "is no index", "[field=value]"),
