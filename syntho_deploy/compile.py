@@ -6,7 +6,6 @@ the same bytes, and installing it is no second render.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -389,15 +388,15 @@ class Project:
     def lint(self, helm: Helm) -> dict[str, str]:
         """What `helm lint` says of each chart with the environment's values; kept in `.cache/lint` as renders are."""
         lint_together([self], helm)
-        said: dict[str, str] = json.loads(self.lint_file(helm).read_text(encoding="utf-8"))
-        return said
+        return {chart: file.read_text(encoding="utf-8") for chart, file in self.lint_files(helm).items()}
 
-    def lint_file(self, helm: Helm) -> Path:
-        """Where that is kept."""
-        values = self.values()
-        locks = (self.vendored.lock.charts[chart].sha256 for chart in values)
-        digest = documents.sha256(helm.version, self.environment.target.kubernetes, documents.canonical(values), *locks)
-        return self.environment.root / ".cache" / "lint" / digest[:32]
+    def lint_files(self, helm: Helm) -> dict[str, Path]:
+        """Where that is kept, of each chart."""
+        known, folder = (helm.version, self.environment.target.kubernetes), self.environment.root / ".cache" / "lint"
+        locks = self.vendored.lock.charts
+        return {
+            chart: folder / documents.sha256(*known, locks[chart].sha256, documents.canonical(values))[:32] for chart, values in self.values().items()
+        }
 
     def _kept(self, kind: str, parts: tuple[str, ...], make: Callable[[], str]) -> str:
         """A text from `.cache/<kind>`, where it is known by the digest of all that it depends on."""
@@ -584,12 +583,10 @@ def lint_together(projects: Iterable[Project], helm: Helm) -> None:
     Raises the faults of a project's values. `Project.lint` then reads what was said.
     """
     for kubernetes, group in groupby(sorted(projects, key=_kubernetes), key=_kubernetes):
-        found = {project.lint_file(helm): project for project in group}
-        todo = {file: project for file, project in found.items() if not file.is_file()}
-        charts = [(project.vendored.charts[chart], values) for project in todo.values() for chart, values in project.values().items()]
-        said = iter(helm.lint(charts, kubernetes) if charts else [])
-        for file, project in todo.items():
-            documents.write(file, documents.canonical({chart: next(said) for chart in project.values()}))
+        places = {file: (project, chart) for project in group for chart, file in project.lint_files(helm).items() if not file.is_file()}
+        charts = [(project.vendored.charts[chart], project.values()[chart]) for project, chart in places.values()]
+        for file, said in zip(places, helm.lint(charts, kubernetes) if charts else [], strict=True):
+            documents.write(file, said)
 
 
 def _kubernetes(project: Project) -> str:

@@ -57,12 +57,16 @@ def _reach(project: Project, helm: Helm, chart: str, values: Json) -> Reach:
     asked = sorted({keys for keys in project.origins[chart].set_by if not _left_list(keys)}, key=str)
     lock = project.vendored.lock.charts[chart]
     parts = (helm.version, lock.sha256, documents.canonical(values), release, target.namespace, target.kubernetes, json.dumps(asked), REACH)
-    cached = project.environment.root / ".cache" / "reach" / documents.sha256(*parts)[:32]
+    folder, charts = project.environment.root / ".cache" / "reach", project.vendored.charts
+    cached, hidden = folder / documents.sha256(*parts)[:32], folder / f"hidden-{documents.sha256(lock.sha256, project.environment.name)[:25]}"
     if cached.is_file():
         return _read(cached)
-    folder = project.vendored.charts[chart]
-    found = reach(values, lambda variants: helm.variants(folder, variants, release, target.namespace, target.kubernetes), asked)
+    last = json.loads(hidden.read_text(encoding="utf-8")) if hidden.is_file() else []
+    found = reach(
+        values, lambda variants: helm.variants(charts[chart], variants, release, target.namespace, target.kubernetes), asked, map(tuple, last)
+    )
     documents.write(cached, json.dumps(_written(found)))
+    documents.write(hidden, json.dumps(sorted(map(list, found.hidden), key=str)))
     return found
 
 

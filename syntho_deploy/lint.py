@@ -83,7 +83,7 @@ def _report(project: Project, helm: Helm, around: _Neighbours | None) -> Report:
             from syntho_deploy.checks.context import Context
             from syntho_deploy.checks.rules import SEVERITIES, rules
 
-            if not project.lint_file(helm).is_file():  # nor are there kept answers about schemas, then
+            if not all(file.is_file() for file in project.lint_files(helm).values()):  # nor are there kept answers about schemas, then
                 first.append(pool.submit(schema.read, project))
             compiled = compiling.result()
             schema.used(compiled)

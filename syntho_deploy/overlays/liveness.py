@@ -26,12 +26,13 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]{10}")  # the least that a token is of
 class Reach:
     """What is known of a chart's leaves. alive: those that change the render; dead: those that do not; fields: for
     `Kind/name` and a field's pointer (`pointer.named`), the leaves whose text stands in it; unstable: the objects, by
-    `Kind/name`, that differ from one render to the next."""
+    `Kind/name`, that differ from one render to the next; hidden: the asked paths whose token stood nowhere."""
 
     alive: set[Keys] = field(default_factory=set)
     dead: set[Keys] = field(default_factory=set)
     fields: dict[tuple[str, str], set[Keys]] = field(default_factory=dict)
     unstable: set[str] = field(default_factory=set)
+    hidden: set[Keys] = field(default_factory=set, compare=False)
 
 
 def leaves(values: Json) -> list[Keys]:
@@ -39,17 +40,21 @@ def leaves(values: Json) -> list[Keys]:
     return [keys for keys, value in walk(values) if keys and (not isinstance(value, dict | list) or not value)]
 
 
-def reach(values: Json, render: Render, asked: Iterable[Keys]) -> Reach:
+def reach(values: Json, render: Render, asked: Iterable[Keys], hidden: Iterable[Keys] = ()) -> Reach:
     """Find out which of the `asked` paths the chart reads, and which leaves reach which fields.
 
-    A path that is not in `values` (an operation removed it) is perturbed by putting a token there. Raises `InputError` when the
+    A path that is not in `values` (an operation removed it) is perturbed by putting a token there. hidden: paths whose token stood nowhere
+    when other values were looked at: they are perturbed alone at once, which saves a second run of helm. Raises `InputError` when the
     chart does not render with `values`.
     """
     found = Reach()
     texts = [keys for keys in leaves(values) if isinstance(_at(values, keys), str | int | float) and not isinstance(_at(values, keys), bool)]
     tokens = {keys: f"zq{number:04d}qz" for number, keys in enumerate(texts)}
     wanted = list(dict.fromkeys(keys for keys in asked if keys))
-    silent = [keys for keys in wanted if not any(leaf[: len(keys)] == keys for leaf in tokens)]  # a switch has no token: alone, but in the first run
+    before = set(hidden)
+    silent = [
+        keys for keys in wanted if keys in before or not any(leaf[: len(keys)] == keys for leaf in tokens)
+    ]  # a switch has no token: alone, but in the first run
     base, again, text, *others = render([values, values, _with(values, tokens), *(_perturbed(values, keys) for keys in silent)])
     if base is None or again is None:
         raise InputError("the chart does not render with these values")
@@ -61,6 +66,7 @@ def reach(values: Json, render: Render, asked: Iterable[Keys]) -> Reach:
     _surface(values, items or [], tokens, found)
     open_ = [keys for keys in wanted if not any(leaf[: len(keys)] == keys for leaf in found.alive)]
     found.alive |= {keys for keys in wanted if keys not in open_}
+    found.hidden = set(open_)
     stable = _documents(base) & _documents(again)  # a random value is no effect
     random = (_documents(base) | _documents(again)) - stable
     found.unstable = {_label(item) for text in random for item in load_manifests(text)}

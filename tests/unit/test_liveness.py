@@ -122,3 +122,18 @@ def test_of_the_sandbox_charts_the_dead_values_are_those_known(helm: Helm, root:
     else:
         gated = {"/frontend/ingress/tls/conf/0/hosts/0", "/frontend/ingress/tls/conf/0/secretName", "/db/pvLabelKey", "/redis/pvLabelKey"}
         assert dead == {"/podAnnotations", "/resources", "/backend/secret_key"} | gated
+
+
+def test_what_was_hidden_before_is_looked_at_in_the_first_run(tmp_path: Path, helm: Helm) -> None:
+    runs: list[int] = []
+
+    def render(variants: list[Any]) -> list[str | None]:
+        runs.append(len(variants))
+        return helm.variants(chart, variants, "r", "n", "1.31")
+
+    chart = _chart(tmp_path, "\n".join(line for line in TEMPLATE.splitlines() if "strict" not in line))
+    first = liveness.reach(VALUES, render, liveness.leaves(VALUES))
+    again = liveness.reach(VALUES, render, liveness.leaves(VALUES), first.hidden)
+    assert again == first
+    assert len(runs) == 3  # two at first, then one
+    assert liveness.reach(VALUES, render, liveness.leaves(VALUES), [("on",), ("not", "there")]) == first
