@@ -16,6 +16,7 @@ from tests.checks.conftest import SECRETS, Operations, Site
 
 CORE = "/spec/template/spec/containers/[name=core]"
 NO_CORE_KEY: dict[str, Any] = {"drop": ["keys"], "secrets": {"core.secret_key": None}}
+WAIT = "/spec/template/spec/initContainers/[name=wait-for-backend-service]/image"
 HEAD = "/spec/headGroupSpec/template/spec/containers/[name=ray-head]"
 
 
@@ -52,16 +53,34 @@ def test_every_rule_has_a_test_of_its_name() -> None:
 # images
 
 
+def busybox(image: str) -> dict[str, dict[str, Operations]]:
+    """Another image for the one container that is of no application."""
+    return {"patch": {"Deployment/frontend": replace(WAIT, image)}}
+
+
+def test_invalid_image(site: Site) -> None:
+    (found,) = site.only("invalid-image", **busybox("mirror.example.com/syntho/BusyBox:1.28"))
+    assert (found.object, found.severity) == ("Deployment/frontend", "error")
+    for wrong in ("https://a.example.com/b:1", "a b:1", "b:", "b@sha256:abc", "b:1@md5:0", "a//b:1", "/b:1", "b:1!"):
+        assert "invalid-image" in site.rules(**busybox(wrong)), wrong
+    for right in ("a.b:5000/c/d_e:1.0-x", "Host.example.com/c:1", "b", f"b:1@sha256:{'a' * 64}", "localhost/c__d:_1"):
+        assert "invalid-image" not in site.rules(**busybox(right)), right
+
+
 def test_floating_tag(site: Site) -> None:
-    (found,) = site.only("floating-tag", patch={"Deployment/core": replace(f"{CORE}/image", "mirror.example.com/syntho/core")})
-    assert (found.object, found.path, found.severity) == ("Deployment/core", f"{CORE}/image", "error")
+    (found,) = site.only("floating-tag", **busybox("mirror.example.com/syntho/busybox"))
+    assert (found.object, found.path, found.severity) == ("Deployment/frontend", WAIT, "error")
     assert "overlays/it/syntho-ui.manifests.yaml:1:" in found.origins[0]
-    for image in ("a/b:latest", "a/b:latest-cpu", "localhost:5000/b", "a/b:nightly"):
-        assert site.lint(patch={"Deployment/core": replace(f"{CORE}/image", image)})[0].rule == "floating-tag"
+    for moving in ("a/b:latest", "a/b:latest-cpu", "a/b:cpu-latest", "localhost:5000/b", "a/b:nightly", "a/b:Latest", "a/b:HEAD"):
+        assert "floating-tag" in site.rules(**busybox(moving)), moving
+    for still in ("a/b:1.9-stable", "a/b:edgeworth", f"a/b:latest@sha256:{'a' * 64}", "localhost:5000/b:1"):
+        assert "floating-tag" not in site.rules(**busybox(still)), still
 
 
 def test_prerelease_tag(site: Site) -> None:
-    site.only("prerelease-tag", patch={"Deployment/core": replace(f"{CORE}/image", "mirror.example.com/syntho/core:7.2-rc2")})
+    site.only("prerelease-tag", **busybox("mirror.example.com/syntho/busybox:7.2-rc2"))
+    assert "prerelease-tag" in site.rules(**busybox("a/b:1.0-RC1"))
+    assert "prerelease-tag" not in site.rules(**busybox("a/b:1.0-prebuilt"))
 
 
 def test_missing_digest(site: Site) -> None:
@@ -71,23 +90,49 @@ def test_missing_digest(site: Site) -> None:
 
 def test_foreign_registry(site: Site) -> None:
     assert "foreign-registry" not in site.rules(environment={"policy": {"registries": ["mirror.example.com"]}})
-    found = site.only(
-        "foreign-registry",
-        environment={"policy": {"registries": ["mirror.example.com/syntho/"]}},
-        patch={"Deployment/core": replace(f"{CORE}/image", "mirror.example.com/synthox/core:1")},
-    )
-    assert [one.object for one in found] == ["Deployment/core"]
+    own = {"environment": {"policy": {"registries": ["mirror.example.com/syntho/"]}}}
+    (found,) = site.only("foreign-registry", **own, **busybox("mirror.example.com/synthox/busybox:1"))
+    assert found.object == "Deployment/frontend"
+    assert "foreign-registry" not in site.rules(**own, **busybox("Mirror.Example.com/syntho/busybox:1"))
+    assert "foreign-registry" in site.rules(**own, **busybox("mirror.example.com:5000/syntho/busybox:1"))
+    hub = {"environment": {"policy": {"registries": ["mirror.example.com", "docker.io/library"]}}}
+    for name in ("busybox:1", "library/busybox:1", "docker.io/busybox:1", "index.docker.io/library/busybox:1"):
+        assert "foreign-registry" not in site.rules(**hub, **busybox(name)), name
+    assert "foreign-registry" in site.rules(**hub, **busybox("someone/busybox:1"))
+    debugging = [{"name": "d", "image": "elsewhere.example.com/d:1", "command": ["x"]}]
+    site.only("foreign-registry", **own, patch={"Deployment/core": add("/spec/template/spec/ephemeralContainers", debugging)})
+    scaler = {"RayCluster/ray-cluster": add("/spec/autoscalerOptions", {"image": "elsewhere.example.com/d:1"})}
+    (found,) = site.only("foreign-registry", **own, patch=scaler)
+    assert found.path == "/spec/autoscalerOptions/image"
 
 
 def test_missing_pull_secret(site: Site) -> None:
     (found,) = site.only("missing-pull-secret", patch={"Deployment/core": removed("/spec/template/spec/imagePullSecrets")})
     assert found.todo == "component pull-secret"
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "own"}, "imagePullSecrets": [{"name": "pull"}]}
+    of_account = [*removed("/spec/template/spec/imagePullSecrets"), *add("/spec/template/spec/serviceAccountName", "own")]
+    assert "missing-pull-secret" not in site.rules(patch={"Deployment/core": of_account}, objects=[account])
+    login = {"server": "https://Mirror.example.com/v2/", "username": "u", "env": "REGISTRY_PASSWORD"}
+    without = {"Deployment/core": removed("/spec/template/spec/imagePullSecrets")}
+    assert "missing-pull-secret" in site.rules(secrets={"registry": login}, patch=without)
+    other = {"server": "other.example.com", "username": "u", "env": "OTHER", "name": "other"}
+    both = {"secrets": {"registry": {**SECRETS["registry"], "name": "pull"}, "other": other}}
+    named = replace("/spec/template/spec/imagePullSecrets", [{"name": "other"}])
+    (found,) = site.only("missing-pull-secret", **both, patch={"Deployment/core": named})
+    assert "the pull secret other is for another registry" in found.what
 
 
 def test_mixed_releases(site: Site) -> None:
     (found,) = site.only("mixed-releases", ray=replace("/image/tag", "1.9.6-cpu"))
     assert (found.object, found.path) == ("ray", "/image")
     assert "backend 1.9.7, core 1.9.7, frontend 1.9.7, ray 1.9.6" in found.what
+    image = f"{CORE}/image"
+    of_core = "mirror.example.com/syntho/syntho-core-api"
+    (found,) = site.only("mixed-releases", patch={"Deployment/core": replace(image, f"{of_core}:1.9.6@sha256:{'a' * 64}")})
+    assert (found.object, found.path) == ("Deployment/core", image)
+    site.only("mixed-releases", patch={"Deployment/core": replace(image, f"{of_core}:1.9.7@sha256:{'e' * 64}")})
+    by_digest = {"Deployment/core": replace(image, f"{of_core}@sha256:{'a' * 64}")}  # which release that is, nobody knows
+    assert "of different releases" not in str(site.lint(patch=by_digest))
 
 
 def test_unpinned_pull_policy(site: Site) -> None:
