@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from syntho_deploy import transaction
 from syntho_deploy.console import duration
-from syntho_deploy.documents import Document, load
+from syntho_deploy.documents import Document, canonical, load, read_by_helm
 from syntho_deploy.errors import InputError, Mark, nearest, raise_all
 from syntho_deploy.graces import GRACES
 from syntho_deploy.section import Section
@@ -20,6 +20,7 @@ DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 SECRET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 VERSION = re.compile(r"1\.[0-9]{1,3}(\.[0-9]{1,3})?")
 NAME_LIMIT = 40
+ALL = "all"  # every environment, for --env
 DURATION = re.compile(r"[1-9][0-9]{0,4}[smh]")
 WORKLOAD = re.compile(r"(Deployment|StatefulSet)/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 RELEASE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?")  # Helm's limit is 53
@@ -229,7 +230,7 @@ def readable(root: Path, words: Collection[str] | None = None) -> Iterator[Envir
 def chosen(root: Path, text: str) -> list[str]:
     """The environments that an option names: one, several with commas between, or `all`. Raises `InputError` for an unknown one."""
     known = names(root)
-    if text == "all":
+    if text == ALL:
         if not known:
             raise InputError("there are no environments", root / "envs", "invoke new-env --env=NAME writes one")
         return known
@@ -243,6 +244,19 @@ def _unknown(name: str, known: list[str]) -> InputError:
     return InputError(f'there is no environment "{name}"{nearest(name, known)}', todo=f"environments: {listed}; a new one is a file in envs/")
 
 
+def check_name(name: str, file: Path | None = None) -> None:
+    """Raise `InputError` for what cannot be the name of an environment: it becomes a part of the names of objects."""
+    if name == ALL or not (DNS_LABEL.fullmatch(name) and len(name) <= NAME_LIMIT):
+        todo = f"lower-case letters, digits and dashes, at most {NAME_LIMIT}, and not: {ALL}"
+        raise InputError(f'"{name}" is no name for an environment', file, todo)
+
+
+def _taken_for(name: str) -> str:
+    """What a template that prints a name without quotes, as charts do, makes of it, or "" where that is the name."""
+    found = read_by_helm(name)
+    return "" if isinstance(found, str) else f'charts write it without quotes, where "{name}" is {canonical(found)} and no text'
+
+
 def load_environment(root: Path, name: str, faults: list[InputError] | None = None) -> Environment:
     """Read `envs/<name>.yaml` under `root`, after settling a change to several files that was killed.
 
@@ -252,11 +266,9 @@ def load_environment(root: Path, name: str, faults: list[InputError] | None = No
     transaction.settle(root)
     file = root / "envs" / f"{name}.yaml"
     known = names(root)
-    if name in known and not (DNS_LABEL.fullmatch(name) and len(name) <= NAME_LIMIT):
-        todo = f"lower-case letters, digits and dashes, at most {NAME_LIMIT}: it becomes a part of the names of objects"
-        raise InputError(f'"{name}" is no name for an environment', file, todo)
     if name not in known:
         raise _unknown(name, known)
+    check_name(name, file)
     errors: list[InputError] = []
     document = load(file, faults=errors)
     top = Section(document, (), errors)
@@ -285,6 +297,8 @@ def load_environment(root: Path, name: str, faults: list[InputError] | None = No
     for key, value in release_names.items():
         if not RELEASE_NAME.fullmatch(value):
             releases.fault(f'"{value}" is no name for a release', key, todo="lower-case letters, digits and dashes, at most 53")
+        elif taken := _taken_for(value):
+            releases.fault(f'"{value}" is no name for a release: {taken}', key, todo="choose a name with a letter that makes it a word")
     before = _commands(top, "before_upgrade")
     graces = _graces(top.section("grace"))
     variables = top.section("vars").data
@@ -381,6 +395,8 @@ def _target(cluster: Section) -> Target:
         if (value or cluster.data.get(key) == "") and not pattern.fullmatch(value):
             example = 'a version such as "1.31"' if pattern is VERSION else "lower-case letters, digits and dashes, at most 63"
             cluster.fault(f'"{value}" is no {key}', key, todo=example)
+    if DNS_LABEL.fullmatch(target.namespace) and (taken := _taken_for(target.namespace)):
+        cluster.fault(f'"{target.namespace}" cannot be the namespace: {taken}', "namespace", todo="choose one with a letter that makes it a word")
     cluster.done()
     return target
 

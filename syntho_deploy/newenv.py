@@ -102,8 +102,7 @@ def draft(root: Path, name: str, source: str, answers: Answers, terminal: Termin
 
 
 def _check_name(root: Path, name: str) -> None:
-    if not DNS_LABEL.fullmatch(name) or name == "all":
-        raise InputError(f'"{name}" is no name for an environment', todo="lower-case letters, digits and dashes, at most 63, and not: all")
+    environment.check_name(name)
     if name in environment.names(root):
         raise InputError("this environment exists already", root / "envs" / f"{name}.yaml", "choose another name, or edit this file")
     for folder in (root / "overlays" / name, *root.glob(f"overlays/pins/*/{name}")):

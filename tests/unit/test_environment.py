@@ -120,6 +120,9 @@ FAULTS = {
     "a command of nothing": (SMALL + "before_upgrade:\n  - []\n", 3, "must be a list of commands"),
     "an unknown trouble": (SMALL + "grace:\n  imgae: 5m\n", 3, 'grace has no key "imgae"; did you mean "image"'),
     "a grace without a unit": (SMALL + "grace:\n  image: '5'\n", 3, '"5" is no duration'),
+    "namespace that is a number": ("cluster: {context: a, namespace: '123'}\n", 1, '"123" cannot be the namespace: charts write it without quotes'),
+    "namespace that is a switch": ("cluster: {context: a, namespace: 'true'}\n", 1, 'where "true" is true and no text'),
+    "release name that is a number": (SMALL + "releases: {ui: '1e3'}\n", 2, '"1e3" is no name for a release: charts write it without quotes'),
     "release name": (SMALL + "releases: {ui: My_UI}\n", 2, '"My_UI" is no name for a release'),
     "a list": ("- a\n", 1, "this file must be a mapping"),
     "empty": ("", 1, 'needs the key "namespace"'),
@@ -133,6 +136,19 @@ def test_a_fault_names_its_line(tmp_path: Path, case: str) -> None:
     assert found
     assert isinstance(found[0].where, Mark)
     assert found[0].where.line == line
+
+
+@pytest.mark.parametrize("name", ["all", "a,b", "-x", "A", "a" * 41])
+def test_what_an_option_reads_otherwise_is_no_name_for_an_environment(tmp_path: Path, name: str) -> None:
+    write_files(tmp_path, {f"envs/{name}.yaml": SMALL})
+    with pytest.raises(InputError, match="is no name for an environment"):
+        load_environment(tmp_path, name)
+
+
+@pytest.mark.parametrize("name", ["true", "123", "null", "1e3"])
+def test_a_name_that_yaml_reads_otherwise_is_one(tmp_path: Path, name: str) -> None:
+    write_files(tmp_path, {f"envs/{name}.yaml": SMALL})
+    assert load_environment(tmp_path, name).name == name
 
 
 def test_all_faults_come_at_once(tmp_path: Path) -> None:
