@@ -18,7 +18,7 @@ from syntho_deploy.helm import Helm
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.liveness import Reach, leaves, reach
 from syntho_deploy.overlays.manifests import Manifest
-from syntho_deploy.overlays.origins import Layers
+from syntho_deploy.overlays.origins import Layers, Setter
 from syntho_deploy.secrets.sentinels import label, placeholders
 from syntho_deploy.trace import Origin, origin, origins
 
@@ -54,7 +54,7 @@ def reaches(project: Project, helm: Helm) -> dict[str, Reach]:
 
 def _reach(project: Project, helm: Helm, chart: str, values: Json) -> Reach:
     release, target = project.roles.release_of(chart).name, project.environment.target
-    asked = sorted({keys for keys in project.origins[chart].set_by if not _left_list(keys)}, key=str)
+    asked = sorted({_asked(keys) for keys in project.origins[chart].set_by}, key=str)
     lock = project.vendored.lock.charts[chart]
     parts = (helm.version, lock.sha256, documents.canonical(values), release, target.namespace, target.kubernetes, json.dumps(asked), REACH)
     folder, charts = project.environment.root / ".cache" / "reach", project.vendored.charts
@@ -82,6 +82,12 @@ def _read(file: Path) -> Reach:
     return Reach({tuple(keys) for keys in content["alive"]}, {tuple(keys) for keys in content["dead"]}, fields, set(content["unstable"]))
 
 
+def _asked(keys: Keys) -> Keys:
+    """The path whose perturbation tells whether a path is read; for an item that left a list, that of the list."""
+    gone = next((place for place, key in enumerate(keys) if isinstance(key, int) and key < 0), None)
+    return keys[:gone]
+
+
 def _left_list(keys: Keys) -> bool:
     return any(isinstance(key, int) and key < 0 for key in keys)
 
@@ -101,20 +107,34 @@ class Dead(NamedTuple):
 def dead_operations(project: Project, helm: Helm) -> list[Dead]:
     """The operations without effect.
 
-    An operation is dead when no change of what it sets changes the render; one that sets the chart's default is not. So is a
-    manifest patch when all that it matches is deleted.
+    An operation is dead when no change of what it sets changes the render, at none of the paths that it sets or takes away; one that sets
+    the chart's default is not. So is one of the environment's own that another of them overwrites, and a manifest patch when all that it
+    matches is deleted.
     """
     found, own = [], project.environment.name
     for chart, known in reaches(project, helm).items():
-        for keys, setters in project.origins[chart].set_by.items():
-            setter, path = setters[-1], pointer.text(keys)
-            if keys in known.dead and project.origins[chart].origin(keys)[-1] == setter:
-                what = f"{setter.operation.op} {path} has no effect: the chart {chart} does not read it here"
-                found.append(Dead(chart, path, what, "remove it; or turn on what it belongs to", setter.mark, setter.layer != own))
+        layers = project.origins[chart]
+        alive: set[Mark] = set()
+        idle: dict[Mark, tuple[Keys, Setter, Setter]] = {}  # the path, the operation, and the one in force there
+        for keys in layers.set_by:
+            told = layers.history(keys)
+            read = _asked(keys) not in known.dead
+            for at, one, in_force in told:
+                if in_force and read:
+                    alive.add(one.mark)
+                elif at == keys and not one.carried:
+                    idle[one.mark] = (keys, one, told[-1][1])
+        for keys, one, last in (idle[mark] for mark in idle if mark not in alive):
+            path = _written_path(layers, keys)
+            what, todo = f"the chart {chart} does not read it here", "remove it; or turn on what it belongs to"
+            if last.mark != one.mark:
+                what, todo = f"{shown(last.mark)} overwrites it", "remove one of the two"
+            if last.mark == one.mark or one.layer == last.layer == own:
+                found.append(Dead(chart, path, f"{one.operation.op} {path} has no effect: {what}", todo, one.mark, one.layer != own))
     project.compile(helm)
-    for idle in (idle for manifests in project.manifests.values() for idle in manifests.idle):
-        what = f"the patch of {idle.target} has no effect: {shown(idle.deleted.mark)} deletes it"
-        found.append(Dead(idle.target, "", what, "remove one of the two", idle.patch.mark, idle.layer != own))
+    for unused in (unused for manifests in project.manifests.values() for unused in manifests.idle):
+        what = f"the patch of {unused.target} has no effect: {shown(unused.deleted.mark)} deletes it"
+        found.append(Dead(unused.target, "", what, "remove one of the two", unused.patch.mark, unused.layer != own))
     return found
 
 

@@ -32,14 +32,7 @@ class Origin:
 
 def origins(project: Project, layers: Layers, keys: Keys) -> tuple[Origin, ...]:
     """The operations that set the value at `keys`, the last one last. None: the chart did."""
-    found = {(one.mark, one.operation.op): (at, one) for at, one in layers.found(keys)}  # one that set what it moved itself is told once
-    told: list[Origin] = []
-    last: Setter | None = None
-    for at, one in sorted(found.values(), key=lambda pair: pair[1].order, reverse=True):
-        in_force = last is None or (last.operation.op in ("move", "copy") and one.order[: len(last.order)] == (*last.order[:-1], 0))
-        last = one if in_force else last
-        told.append(origin(project, one, in_force, (*one.inside, *keys[len(at) :])))
-    return tuple(reversed(told))
+    return tuple(origin(project, one, in_force, (*one.inside, *keys[len(at) :])) for at, one, in_force in layers.history(keys))
 
 
 def origin(project: Project, setter: Setter, in_force: bool, inside: Keys = ()) -> Origin:

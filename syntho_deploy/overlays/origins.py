@@ -204,6 +204,17 @@ class Layers:
         found = [(at, setter) for at, node in self._tree.along(keys) for setter in node.held]
         return sorted(found, key=lambda one: one[1].order)
 
+    def history(self, keys: Keys) -> list[tuple[Keys, Setter, bool]]:
+        """Those operations, each once, and whether it is in force: the last one, and behind a move or a copy what that brought along."""
+        latest = {(one.mark, one.operation.op): (at, one) for at, one in self.found(keys)}  # one that set what it moved itself is told once
+        told: list[tuple[Keys, Setter, bool]] = []
+        last: Setter | None = None
+        for at, one in sorted(latest.values(), key=lambda pair: pair[1].order, reverse=True):
+            in_force = last is None or (last.operation.op in ("move", "copy") and one.order[: len(last.order)] == (*last.order[:-1], 0))
+            last = one if in_force else last
+            told.append((at, one, in_force))
+        return told[::-1]
+
     def origin(self, keys: Keys) -> list[Setter]:
         """Those operations alone."""
         return [setter for _, setter in self.found(keys)]

@@ -125,6 +125,43 @@ def test_an_own_operation_without_effect_is_an_error_and_a_shared_one_a_note(pro
     assert "/podAnnotations has no effect" in notes[0]
 
 
+DEAD = {
+    "a value that nothing reads": ([{"op": "add", "path": "/core/typo", "value": 1}], ["add /core/typo"]),
+    "a value of a mapping that nothing reads": ([{"op": "add", "path": "/podAnnotations/a", "value": "b"}], ["add /podAnnotations/a"]),
+    "a whole mapping of which something is read": ([{"op": "replace", "path": "/core/service", "value": {"type": "ClusterIP", "port": 1}}], []),
+    "the default": ([{"op": "replace", "path": "/core/replicaCount", "value": 1}], []),
+    "a switch": ([{"op": "replace", "path": "/backend/database_enabled", "value": False}], []),
+    "what a switch gates off": ([
+        {"op": "replace", "path": "/backend/database_enabled", "value": False},
+        {"op": "replace", "path": "/backend/database_enabled", "value": False},
+    ], ["replace /backend/database_enabled"]),
+    "a removal of what nothing reads": ([{"op": "remove", "path": "/podAnnotations"}], ["remove /podAnnotations"]),
+    "a removal of what is read": ([{"op": "remove", "path": "/core/celery_args"}], []),
+    "a move of what is read to where it is not": ([{"op": "move", "from": "/core/volumes", "path": "/core/typo"}], []),
+    "a move between what nothing reads": ([
+        {"op": "add", "path": "/podAnnotations/a", "value": "b"}, {"op": "move", "from": "/podAnnotations/a", "path": "/podAnnotations/c"},
+    ], ["add /podAnnotations/a", "move /podAnnotations/c"]),
+    "a copy to where nothing reads it": ([{"op": "copy", "from": "/core/port", "path": "/core/typo"}], ["copy /core/typo"]),
+    "what is copied before it is overwritten": ([
+        {"op": "replace", "path": "/core/workers", "value": 7},
+        {"op": "copy", "from": "/core/workers", "path": "/backend/workers"},
+        {"op": "replace", "path": "/core/workers", "value": 2},
+    ], []),
+    "an item that leaves a list that nothing reads": ([
+        {"op": "add", "path": "/podAnnotations/l", "value": [{"name": "x"}]}, {"op": "remove", "path": "/podAnnotations/l/[name=x]"},
+    ], ["add /podAnnotations/l", "remove /podAnnotations/l/[name=x]"]),
+    "a test": ([{"op": "test", "path": "/podAnnotations", "value": {}}], []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DEAD)
+def test_an_operation_is_dead_when_nothing_it_does_changes_a_render(project: Path, helm: Helm, case: str) -> None:
+    operations, expected = DEAD[case]
+    _overlay(project, operations)
+    errors, _ = explain.dead(Project.load(project, "local"), helm)
+    assert [error.what.partition(" has no effect")[0] for error in errors] == expected
+
+
 def test_the_shipped_local_environment_has_no_dead_operation_of_its_own(root: Path, helm: Helm) -> None:
     assert explain.dead(Project.load(root, "local"), helm)[0] == []
 
