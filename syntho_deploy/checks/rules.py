@@ -13,10 +13,10 @@ from functools import cache
 from pathlib import Path
 
 from syntho_deploy import documents
-from syntho_deploy.checks import databases, environment, hosts, images, ingress, literals, objects, ray, references, schema, secrets
+from syntho_deploy.checks import databases, environment, formats, hosts, images, ingress, literals, objects, ray, references, schema, secrets
 from syntho_deploy.checks.context import Context, Finding
 
-MODULES = (images, references, hosts, ingress, databases, ray, secrets, literals, objects, schema, environment)
+MODULES = (images, formats, references, hosts, ingress, databases, ray, secrets, literals, objects, schema, environment)
 SEVERITIES = ("error", "warning", "note")
 FILE = Path(__file__).parent / "severities.yaml"
 BEGIN, END = "<!-- rules -->", "<!-- end of rules -->"

@@ -323,6 +323,96 @@ def test_regex_path(site: Site) -> None:
     assert "regex-path" not in {one.rule for one in site.lint(vars={"ingress_class": "traefik"}, present={"ingress_classes": ["traefik"]})}
 
 
+# formats
+
+
+def test_invalid_name(site: Site) -> None:
+    site.only("invalid-name", vars={"pull_secret": ""}, secrets={"registry": None})
+    (found,) = site.only("invalid-name", objects=[{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "Site_CA"}}])
+    assert '"Site_CA"' in found.what
+    site.only("invalid-name", patch={"Service/core-service": add("/metadata/labels/of", "a b")})
+    issuers = site.lint(add=["ingress/cert-manager"], drop=["ingress/tls-secret"], vars={"cluster_issuer": "my issuer"})
+    assert [one.rule for one in issuers if one.severity == "error"] == ["invalid-name"]
+    for name in ("ray.cluster", "r" * 42):
+        assert "invalid-name" in {one.rule for one in site.lint(add=["cluster-name"], vars={"cluster_name": name})}
+    assert "invalid-name" not in {one.rule for one in site.lint(add=["cluster-name"], vars={"cluster_name": "r" * 41})}
+
+
+@pytest.mark.parametrize("host", ["https://syntho.example.com", "syntho.example.com/", "Syntho.example.com", "10.0.0.1", "a b", "a.example.com:8443"])
+def test_invalid_host(site: Site, host: str) -> None:
+    found = site.lint(vars={"host": host})
+    assert "Ingress/frontend-ingress" in {one.object for one in found if one.rule == "invalid-host"}
+
+
+@pytest.mark.parametrize("host", ["postgres://pg", "pg.example.com:5432", "pg.example.com/x"])
+def test_a_database_is_at_a_host_alone(site: Site, host: str) -> None:
+    found = [one for one in site.lint(vars={"postgres_host": host}) if one.rule == "invalid-host"]
+    assert {one.path for one in found} == {"/core/db/host", "/backend/db/host"}
+
+
+def test_the_url_without_an_ingress_may_have_a_port(site: Site) -> None:
+    rules = [
+        one.rule for one in site.lint(add=["ingress/off"], drop=["ingress/tls-secret"], vars={"host": "10.0.0.1:30080"}) if one.severity != "note"
+    ]
+    assert rules == []
+
+
+def test_invalid_quantity(site: Site) -> None:
+    for size in ("32GB", "ten", "-1Gi", "0"):
+        (found,) = [one for one in site.lint(vars={"ray_volume_size": size}) if one.rule == "invalid-quantity"]
+        assert found.path == "/spec/resources/requests/storage"
+    more = {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1500m", "memory": "1Gi"}}
+    (found,) = site.only("invalid-quantity", base="inside", vars={"redis_resources": more})
+    assert "1500m is asked for, and 1 is the limit" in found.what
+
+
+def test_empty_value(site: Site) -> None:
+    assert {one.path for one in site.only("empty-value", vars={"admin_email": "", "core_db_user": ""})} == {
+        "/backend/user/email",
+        "/core/db/username",
+    }
+
+
+def test_out_of_range(site: Site) -> None:
+    assert {one.path for one in site.only("out-of-range", vars={"postgres_port": 99999})} == {"/core/db/port", "/backend/db/port"}
+    site.only("out-of-range", ui=replace("/core/redis/db", -1))
+    site.only("out-of-range", patch={"Deployment/core": replace("/spec/replicas", -1)})
+    (found,) = site.only("out-of-range", patch={"Deployment/core": replace("/spec/template/spec/containers/[name=core]/ports", [
+        {"containerPort": 8080}, {"containerPort": 70000},
+    ])})  # fmt: skip
+    assert found.what == "70000 is no port"
+
+
+@pytest.mark.parametrize("network", ["10.0.0.0", "10.0.0.0/33", "any", ""])
+def test_invalid_cidr(site: Site, network: str) -> None:
+    found = [one for one in site.lint(add=["security/network-policies"], vars=NETWORKS | {"external_cidr": network}) if one.severity != "note"]
+    assert {one.rule for one in found} == {"invalid-cidr"}
+
+
+def test_invalid_url(site: Site) -> None:
+    """As Azure's Postgres has its users, `user@server`."""
+    found = [one for one in site.lint(vars={"core_db_user": "core@server"}) if one.rule == "invalid-url"]
+    assert {(one.object, one.what) for one in found} == {
+        (f"Deployment/{name}", "the URL in DATABASE_URL has @ twice before its path") for name in ("core", "core-worker")
+    }
+    several = {"name": "ORIGINS", "value": "https://a.example.com,https://b.example.com"}
+    assert "invalid-url" not in {
+        one.rule for one in site.lint(patch={"Deployment/core": add("/spec/template/spec/containers/[name=core]/env/-", several)})
+    }
+
+
+def test_unknown_ssl_mode(site: Site) -> None:
+    found = site.only("unknown-ssl-mode", add=["postgres/tls"], vars={"postgres_sslmode": "required"})
+    assert len(found) == 4
+
+
+def test_left_placeholder(site: Site) -> None:
+    """The guide's snippets, pasted with nothing filled in."""
+    (found,) = site.only("left-placeholder", ui=replace("/core/db/name", "<database-name>"))
+    assert found.what == "<database-name> is still to be replaced"
+    assert "left-placeholder" in {one.rule for one in site.lint(ray=replace("/image/tag", "<tag>"))}
+
+
 # databases
 
 
