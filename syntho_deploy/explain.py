@@ -126,11 +126,14 @@ def dead_operations(project: Project, helm: Helm) -> list[Dead]:
                     idle[one.mark] = (keys, one, told[-1][1])
         for keys, one, last in (idle[mark] for mark in idle if mark not in alive):
             path = _written_path(layers, keys)
-            what, todo = f"the chart {chart} does not read it here", "remove it; or turn on what it belongs to"
+            what, todo = (
+                f"{one.operation.op} {path} has no effect: the chart {chart} does not read it here",
+                "remove it; or turn on what it belongs to",
+            )
             if last.mark != one.mark:
-                what, todo = f"{shown(last.mark)} overwrites it", "remove one of the two"
+                what, todo = f"{one.operation.op} {path} has no effect: {shown(last.mark)} overwrites it", "remove one of the two"
             if last.mark == one.mark or one.layer == last.layer == own:
-                found.append(Dead(chart, path, f"{one.operation.op} {path} has no effect: {what}", todo, one.mark, one.layer != own))
+                found.append(Dead(chart, path, what, todo, one.mark, one.layer != own))
     project.compile(helm)
     for unused in (unused for manifests in project.manifests.values() for unused in manifests.idle):
         what = f"the patch of {unused.target} has no effect: {shown(unused.deleted.mark)} deletes it"
