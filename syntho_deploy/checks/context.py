@@ -148,16 +148,22 @@ class Context:
         for spec in self.environment.secrets.values():
             if spec.kubernetes:
                 found[spec.kubernetes[0]] = (found.get(spec.kubernetes[0]) or set()) | {spec.kubernetes[1]}
+        return found | dict.fromkeys(self.makers) | dict.fromkeys(self.environment.present.names.get("secrets", ()))
+
+    @cached_property
+    def makers(self) -> dict[str, Item]:
+        """The Secrets that others make once an object is there, each with that object: cert-manager, and operators for secrets."""
+        found: dict[str, Item] = {}
         for item in self.kind("Ingress"):
             if issued(item):
-                found |= {entry["secretName"]: None for entry in item["spec"].get("tls") or [] if entry.get("secretName")}
+                found |= {entry["secretName"]: item for entry in item["spec"].get("tls") or [] if entry.get("secretName")}
         for item in self.objects.values():
             made = [name for keys in MAKERS.get(item["kind"], ()) if isinstance(name := at(item, keys), str) and name]
-            found |= dict.fromkeys(made[-1:])
+            found |= dict.fromkeys(made[-1:], item)
             if item["kind"] == "SecretProviderClass":  # of the CSI driver for secret stores
                 entries = [entry for entry in at(item, ("spec", "secretObjects")) or [] if isinstance(entry, dict)]
-                found |= {entry["secretName"]: None for entry in entries if isinstance(entry.get("secretName"), str)}
-        return found | dict.fromkeys(self.environment.present.names.get("secrets", ()))
+                found |= {entry["secretName"]: item for entry in entries if isinstance(entry.get("secretName"), str)}
+        return found
 
     @cached_property
     def services(self) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from syntho_deploy.checks.amounts import amount
 from syntho_deploy.checks.context import Context, Finding, Pod, of_object
 from syntho_deploy.checks.references import claims
 
+LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 SMALLEST_VOLUME = 1024.0**3
 
 
@@ -22,6 +24,8 @@ def service_of(context: Context, host: Any) -> str:
     """The name of the Service in the environment's namespace that a host may be, by DNS; "" for a host elsewhere."""
     first, dot, rest = str(host).lower().rstrip(".").partition(".")
     namespace = context.environment.target.namespace
+    if not LABEL.fullmatch(first):  # an address of IPv6 has no dot either
+        return ""
     return first if not dot or rest in (namespace, f"{namespace}.svc", f"{namespace}.svc.cluster.local") else ""
 
 

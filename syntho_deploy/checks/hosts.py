@@ -33,6 +33,11 @@ class Address(NamedTuple):
     port: str
 
 
+def is_inside(context: Context, host: str) -> bool:
+    """Is a host a name of the cluster's DNS, of this namespace or of another?"""
+    return bool(service_of(context, host) or IN_CLUSTER.fullmatch(host.lower().rstrip(".")))
+
+
 def addresses(context: Context) -> Iterator[Address]:
     """Every name of a Service that stands in an object's text, with its port where it is in a URL."""
     for item in context.objects.values():

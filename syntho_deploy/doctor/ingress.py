@@ -9,8 +9,10 @@ from functools import partial
 from typing import Any
 
 from syntho_deploy.checks.context import issued
+from syntho_deploy.doctor.secrets import not_coming
 from syntho_deploy.doctor.subject import RULES, Missing, Result, Subject, side_by_side
 from syntho_deploy.secrets import certificates, store
+from syntho_deploy.secrets.sentinels import label
 
 API = "networking.k8s.io/v1"
 ISSUERS = "cert-manager.io/v1"
@@ -195,6 +197,10 @@ def _tls(subject: Subject, item: Object, entry: Object, made: Iterable[str]) -> 
         yield Result("tls", "ok", f"{name} is not there; cert-manager makes it")
     elif live is None and name in made:
         yield Result("tls", "ok", f"{name} is not there; deploy makes it")
+    elif live is None and name in subject.context.makers:
+        maker, fault = label(subject.context.makers[name]), not_coming(subject, name)
+        todo = f"kubectl describe {maker} -n {subject.namespace}" if fault else ""
+        yield Result("tls", "error" if fault else "ok", fault or f"{name} is not there; {maker} brings it", todo)
     elif live is None:
         todo = f"kubectl create secret tls {name} -n {subject.namespace} --cert=FILE --key=FILE; or component ingress/cert-manager"
         yield Result("tls", "error", f"the TLS Secret {name} is not there", todo)

@@ -48,8 +48,22 @@ def _source_fault(subject: Subject, spec: SecretSpec) -> DeployError | None:
     return None
 
 
+def not_coming(subject: Subject, name: str) -> str:
+    """Why a Secret that is not there, and that deploy does not make, will not be there; "" where an object that comes with the deploy has
+    another program make it, or has just come."""
+    maker = subject.context.makers.get(name)
+    if maker is None:
+        return f"the Secret {name} is not there, and nothing here makes it"
+    what = f"the {maker['kind']} {maker['metadata']['name']}"
+    live = subject.found(maker["apiVersion"], maker["kind"], maker["metadata"]["name"], subject.namespace)
+    conditions = ((live or {}).get("status") or {}).get("conditions") or []
+    bad = next((one for one in conditions if one.get("type") in ("Ready", "Synced") and one.get("status") == "False"), None)
+    return f"{what} has not made the Secret {name}: {bad.get('message') or bad.get('reason') or 'it is not ready'}" if bad else ""
+
+
 def secret_references(subject: Subject) -> Iterator[Result]:
-    """Each Secret and key that a pod names is there, unless deploy makes it; and each pull secret is of the type that a kubelet takes."""
+    """Each Secret and key that a pod names is there, unless deploy makes it, or an object has another program do so (cert-manager, an operator for
+    secrets); and each pull secret is of the type that a kubelet takes."""
     made = {need.name for need in subject.wanted}
     names = {(name, key) for item in subject.compiled.objects for name, key, optional in secret_keys(item) if not optional}
     others = sorted({(name, key) for name, key in names if name not in made}, key=str)
@@ -57,7 +71,8 @@ def secret_references(subject: Subject) -> Iterator[Result]:
     for name, key in others:
         live = subject.found("v1", "Secret", name, subject.namespace)
         if live is None:
-            faults[name] = f"the Secret {name} is not there, and nothing here makes it"
+            if fault := not_coming(subject, name):
+                faults[name] = fault
         elif key and key not in (live.get("data") or {}):
             faults[name] = f"the Secret {name} has no key {key}; it has {', '.join(sorted(live.get('data') or {})) or 'none'}"
     for fault in faults.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from syntho_deploy.checks.databases import service_of
+from syntho_deploy.checks.hosts import is_inside
 from syntho_deploy.doctor import job, outside, probe
 from syntho_deploy.doctor.outside import Service
 from syntho_deploy.doctor.subject import Missing, Result, Subject, side_by_side, told
@@ -52,7 +52,7 @@ def _check(subject: Subject, kind: str) -> Iterator[Result]:
 
 
 def _from_here(subject: Subject, service: Service) -> probe.Answer:
-    if service_of(subject.context, service.host) or service.host.endswith((".svc", ".cluster.local")):
+    if is_inside(subject.context, service.host):
         what = f"{service.application}: {service.host} is a name of the cluster, and was not asked from here"
         return probe.Answer([("unknown", what, "--in-cluster asks it from a Job")])
     question = service.question()

@@ -50,6 +50,10 @@ def notes(certificate: str, hosts: Sequence[str], now: datetime | None = None) -
         _check_time(chain, now, "it")
     except Fault as fault:
         return [fault.what]
+    try:
+        _check_chain(chain, True, "it")
+    except Fault as fault:
+        return [fault.what]
     found = [f"it expires on {_day(end)}" for end in [min(one.not_valid_after_utc for one in chain)] if end - now < SOON]
     if len(chain) == 1 and chain[0].issuer != chain[0].subject:
         found.append(f"it comes without a chain: only clients that know {_name(chain[0], issuer=True)} by themselves accept it")

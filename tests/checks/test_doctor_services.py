@@ -164,9 +164,15 @@ def test_services_are_asked_with_the_environments_passwords_which_are_nowhere_to
 
 
 def test_a_name_of_the_cluster_is_not_asked_from_here(make: Make) -> None:
-    for name in ("pg", "pg.databases.svc", "pg.databases.svc.cluster.local"):
+    for name in ("pg", "pg.databases.svc", "pg.databases.svc.cluster.local", "PG.databases.svc.cluster.local."):
         found = list(services.postgres(make(vars={"postgres_host": name})))
         assert {(one.state, one.todo) for one in found} == {("unknown", "--in-cluster asks it from a Job")}
+    for name in ("::1", "[::1]", "127.0.0.1"):
+        found = list(services.postgres(make(vars={"postgres_host": name, "postgres_port": 1})))
+        assert {(one.state, "nothing listens at" in one.what or "cannot be reached" in one.what) for one in found} <= {
+            ("error", True),
+            ("unknown", True),
+        }
 
 
 # The Job

@@ -363,11 +363,7 @@ def test_an_issuer_of_cert_manager_is_there_and_ready(home: Site, eventually: Ev
         {"op": "add", "path": "/metadata/annotations/cert-manager.io~1issuer", "value": "acme"},
         {"op": "add", "path": "/spec/tls", "value": [{"hosts": ["syntho.localhost"], "secretName": "site-tls"}]},
     ]  # fmt: skip
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    crd = an("CustomResourceDefinition", "issuers.cert-manager.io", api="apiextensions.k8s.io/v1", spec={
-        "group": "cert-manager.io", "scope": "Namespaced", "names": {"kind": "Issuer", "plural": "issuers"},
-        "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
-    })  # fmt: skip
+    crd = custom("cert-manager.io", "Issuer", "issuers")
     issuer = an(
         "Issuer", "acme", home.namespace, "cert-manager.io/v1", status={"conditions": [{"type": "Ready", "status": "False", "message": "no DNS"}]}
     )
@@ -384,6 +380,42 @@ def test_an_issuer_of_cert_manager_is_there_and_ready(home: Site, eventually: Ev
                 issuer["status"]["conditions"][0]["status"] = "True"
                 home.client().apply(issuer, force=True)
                 assert ill(doctor(home, "tls")) == []
+
+
+def custom(group: str, kind: str, plural: str) -> Object:
+    """The CRD of a kind that another program is there for, with any fields."""
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    versions = [{"name": "v1", "served": True, "storage": True, "schema": schema}]
+    return an("CustomResourceDefinition", f"{plural}.{group}", api="apiextensions.k8s.io/v1", spec={
+        "group": group, "scope": "Namespaced", "names": {"kind": kind, "plural": plural}, "versions": versions,
+    })  # fmt: skip
+
+
+def test_a_secret_that_another_program_makes_comes_with_its_object_unless_that_says_no(home: Site, eventually: Eventually) -> None:
+    named = [{"op": "add", "path": "/spec/template/spec/containers/[name=core]/envFrom", "value": [{"secretRef": {"name": "from-vault"}}]}]
+    made = an("ExternalSecret", "vaulted", home.namespace, "external-secrets.io/v1", spec={"target": {"name": "from-vault"}})
+    tls = [{"op": "add", "path": "/spec/tls", "value": [{"hosts": ["syntho.localhost"], "secretName": "from-vault"}]}]
+    patches = [
+        {"target": {"kind": "Deployment", "name": "core"}, "patch": named},
+        {"target": {"kind": "Ingress", "name": "frontend-ingress"}, "patch": tls},
+    ]
+    file = home.root / "overlays" / home.name / "syntho-ui.objects" / "vaulted.yaml"
+    with overlaid(home, patches):
+        assert only(doctor(home, "secret-references"), "secret-references").what == "the Secret from-vault is not there, and nothing here makes it"
+        file.parent.mkdir(parents=True)
+        file.write_text(yaml.safe_dump({**made, "metadata": {"name": "vaulted"}}))
+        try:
+            assert ill(doctor(home, "secret-references", "tls")) == []
+            assert only(doctor(home, "tls"), "tls").what == "from-vault is not there; ExternalSecret/vaulted brings it"
+            with there(home.client(), custom("external-secrets.io", "ExternalSecret", "externalsecrets")):
+                eventually(lambda: serves(home.client(), made))
+                status = {"conditions": [{"type": "Ready", "status": "False", "message": "the vault is sealed"}]}
+                with there(home.client(), {**made, "status": status}):
+                    words = "the ExternalSecret vaulted has not made the Secret from-vault: the vault is sealed"
+                    assert [one.what for one in doctor(home, "secret-references", "tls")] == [words, words]
+        finally:
+            file.unlink()
+            file.parent.rmdir()
 
 
 def serves(client: Client, item: Object) -> bool:

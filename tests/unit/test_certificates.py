@@ -149,6 +149,11 @@ def test_self_signed_is_taken_where_the_environment_says_so_and_only_that() -> N
         (_chain("other.example.com"), [f"it does not cover {HOST}; its subject alternative names are other.example.com"]),
         (MIDDLE.issue(HOST), ["it comes without a chain: only clients that know CN=Middle by themselves accept it"]),
         (self_signed(HOST), []),
+        (
+            (MIDDLE.issue(HOST)[0] + ROOT.certificate + MIDDLE.certificate, ""),
+            [f"the chain in it is in the wrong order: CN={HOST} is followed by CN=Root, which did not issue it"],
+        ),
+        ((MIDDLE.issue(HOST)[0] + OTHER.certificate, ""), [f"the chain in it is broken: CN={HOST} is followed by CN=Other, which did not issue it"]),
     ],
 )
 def test_what_a_person_should_know_of_one_in_use(made: tuple[str, str], words: list[str]) -> None:
