@@ -226,7 +226,7 @@ class Context:
 
     def selected(self, selector: dict[str, Any] | None) -> list[Pod]:
         """The pods that a label selector (`matchLabels`, `matchExpressions` or a plain mapping) may select; all for an empty one."""
-        return [pod for pod in self.pods if _selects(selector or {}, pod.labels)]
+        return [pod for pod in self.pods if selects(selector or {}, pod.labels)]
 
 
 def of_object(item: Item, keys: Keys, what: str, todo: str) -> Finding:
@@ -272,7 +272,7 @@ def _pods(item: Item) -> Iterator[Pod]:
         yield Pod(item, keys, value, labels, item["kind"] == "DaemonSet" or (isinstance(count, int) and count > 1))
 
 
-def _selects(selector: dict[str, Any], labels: dict[str, Any]) -> bool:
+def selects(selector: dict[str, Any], labels: dict[str, Any]) -> bool:
     if "matchExpressions" in selector or "matchLabels" in selector:
         exact, expressions = selector.get("matchLabels") or {}, selector.get("matchExpressions") or []
     else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from syntho_deploy.checks.amounts import Amounts, amount, effective, shown, summed
+from syntho_deploy.checks.context import selects
 from syntho_deploy.cluster.client import ApiError
 from syntho_deploy.doctor.subject import Result, Subject, forbidden
 from syntho_deploy.doctor.workloads import Asked, asked
@@ -21,13 +22,15 @@ Object = dict[str, Any]
 
 @dataclass
 class Node:
-    """A node as the scheduler sees it. room: what it has for pods; taken: what pods reserve of it that are not ours."""
+    """A node as the scheduler sees it. room: what it has for pods; taken: what pods reserve of it that are not ours; ours: the labels of those
+    that were given a place on it."""
 
     name: str
     labels: dict[str, str]
     taints: list[Object]
     room: Amounts
     taken: Amounts = field(default_factory=dict)
+    ours: list[dict[str, str]] = field(default_factory=list)
 
     def free(self, key: str) -> float:
         """What is left of a resource."""
@@ -35,10 +38,10 @@ class Node:
 
 
 def nodes(subject: Subject) -> Iterator[Result]:
-    """Each compiled pod finds a node: one with the labels that it selects, whose taints it tolerates, large enough, and with room beside what
-    runs there. Those that run already count as ours. A pod that no node could ever take is an error, unless `cluster.present.largest_node` says
-    that such nodes come; one for which there is no room now is a warning, since nodes may be added. Ray's workers count at their minimum, and
-    with Ray's autoscaler at their maximum too."""
+    """Each compiled pod finds a node: one with the labels that it selects, whose taints it tolerates, large enough, apart from those of ours that
+    it must not be beside, and with room beside what runs there. Those that run already count as ours. A pod that no node could ever take is an
+    error, unless `cluster.present.largest_node` says that such nodes come; one for which there is no room now is a warning, since nodes may be
+    added. Ray's workers count at their minimum, and with Ray's autoscaler at their maximum too."""
     found = [made for item in subject.listed("v1", "Node") if (made := node(item))]
     pods = asked(subject.context)
     known = _reserve(subject, found, pods)
@@ -49,7 +52,9 @@ def nodes(subject: Subject) -> Iterator[Result]:
     for state, what, todo in faults:
         yield Result("nodes", state, what, todo)
     if not found:
-        yield Result("nodes", "error", "no node is ready", "kubectl get nodes")
+        coming = subject.environment.present.largest_node
+        what = "no node is ready that takes pods" + (", and some are to come (cluster.present.largest_node)" if coming else "")
+        yield Result("nodes", "warning" if coming else "error", what, "kubectl get nodes; kubectl uncordon NODE lets pods come to one again")
     elif not faults:
         left = f"{room} free" if known else "what runs there may not be read, so that the room left is not known"
         yield Result("nodes", "ok", f"{listed}, {left}; every pod fits")
@@ -89,13 +94,16 @@ def misfits(pods: Iterable[Asked], found: list[Node], largest: dict[str, str]) -
     that an autoscaler may add. largest: what a node that is not there yet may have."""
     left = sorted(pods, key=lambda pod: (pod.requests.get("memory", 0), pod.requests.get("cpu", 0)), reverse=True)
     impossible = {pod.name for pod in left if not any(refusal(pod, one) == "" for one in found)}
+    nowhere: dict[tuple[str, str], list[str]] = {}
     for pod in left if found else []:
         if pod.name in impossible:
             reasons = Counter(refusal(pod, one) for one in found)
             why = "; ".join(f"{reason} ({count} of {len(found)} nodes)" for reason, count in reasons.most_common(3))
             coming = bool(largest) and all(pod.requests.get(key, 0.0) <= (amount(text) or 0.0) for key, text in largest.items() if text)
-            todo = "component scheduling sets selectors and tolerations, resources what a pod asks for; or have such a node added"
-            yield ("warning" if coming else "error"), f"{pod.name} fits no node: {why}", todo
+            nowhere.setdefault(("warning" if coming else "error", why), []).append(pod.name)
+    for (state, why), names in nowhere.items():
+        todo = "component scheduling sets selectors and tolerations, resources what a pod asks for; or have such a node added"
+        yield state, f"{', '.join(names)} fit{'s' * (len(names) == 1)} no node: {why}", todo
     lacking: dict[str, list[Asked]] = {"least": [], "most": []}
     for when in lacking:
         for pod in left if found else []:
@@ -110,17 +118,36 @@ def misfits(pods: Iterable[Asked], found: list[Node], largest: dict[str, str]) -
 
 
 def _needs(pod: Asked) -> str:
-    return ", ".join(f"{shown(key, pod.requests[key])} {key}" for key in ("cpu", "memory") if key in pod.requests)
+    needs = [f"{shown(key, pod.requests[key])} {key}" for key in ("cpu", "memory") if key in pod.requests]
+    return ", ".join([*needs, *(["each apart"] if _apart(pod) else [])])
 
 
 def _place(pod: Asked, found: list[Node]) -> bool:
     """Put a pod on the node with the most memory left that takes it. False when there is none."""
     wanted = {**pod.requests, "pods": 1.0}
-    able = [one for one in found if not refusal(pod, one) and all(one.free(key) >= value for key, value in wanted.items() if value)]
+    apart = _too_near(pod, found)
+    able = [one for one in found if one.name not in apart and not refusal(pod, one)]
+    able = [one for one in able if all(one.free(key) >= value for key, value in wanted.items() if value)]
     if able:
         chosen = max(able, key=lambda one: one.free("memory"))
         chosen.taken = summed([chosen.taken, wanted])
+        chosen.ours.append(pod.labels)
     return bool(able)
+
+
+def _apart(pod: Asked) -> list[Object]:
+    rules = ((pod.spec.get("affinity") or {}).get("podAntiAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
+    return list(rules or ())
+
+
+def _too_near(pod: Asked, found: list[Node]) -> set[str]:
+    """The nodes that a pod must not come to because of those of ours that have a place already: its podAntiAffinity, as far as that must be."""
+    near: set[str] = set()
+    for rule in _apart(pod):
+        key, selector = rule.get("topologyKey", ""), rule.get("labelSelector")
+        taken = {one.labels.get(key) for one in found for labels in one.ours if selector is not None and selects(selector, labels)}
+        near |= {one.name for one in found if one.labels.get(key) in taken - {None}}
+    return near
 
 
 def refusal(pod: Asked, one: Node) -> str:

@@ -215,6 +215,24 @@ def test_a_pod_that_no_node_takes_is_told_with_why(home: Site) -> None:
         assert "no label disk=ssd (3 of 3 nodes)" in only(doctor(home, "nodes"), "nodes").what
 
 
+def test_nodes_that_take_no_pods_are_told(home: Site) -> None:
+    client, patch = home.client(), "application/merge-patch+json"
+    paths = [client.path("v1", "Node", "", node["metadata"]["name"]) for node in client.objects("v1", "Node", "")]
+    try:
+        for path in paths:
+            client.request("PATCH", path, {"spec": {"unschedulable": True}}, {}, patch)
+        found = only(doctor(home, "nodes"), "nodes")
+        assert (found.state, found.what, "kubectl uncordon" in found.todo) == ("error", "no node is ready that takes pods", True)
+        taints = [{"key": "gpu", "value": "only", "effect": "NoSchedule"}]
+        client.request("PATCH", paths[0], {"spec": {"unschedulable": None, "taints": taints}}, {}, patch)
+        found = only(doctor(home, "nodes"), "nodes")  # one line, though no pod fits
+        assert "Deployment/core, " in found.what
+        assert found.what.endswith("fit no node: the taint gpu=only:NoSchedule is not tolerated (1 of 1 nodes)")
+    finally:
+        for path in paths:
+            client.request("PATCH", path, {"spec": {"unschedulable": None, "taints": None}}, {}, patch)
+
+
 @contextmanager
 def overlaid(site: Site, content: list[dict[str, Any]], file: str = "syntho-ui.manifests.yaml") -> Iterator[None]:
     site.overlay(file, content)

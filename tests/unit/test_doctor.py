@@ -376,6 +376,18 @@ def test_a_pod_fits_a_node_with_its_labels_its_taints_and_its_size() -> None:
     assert why(large, a_node(), largest={"memory": "64Gi"})[0][0] == "warning"  # such a node may come
 
 
+def test_pods_that_must_be_apart_need_as_many_nodes() -> None:
+    rule = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "core"}}}
+    three = asked(least=3, affinity={"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [rule]}})
+    several = [a_node(name, {"kubernetes.io/hostname": name, "zone": "a"}, cpu="99", memory="99Gi") for name in "abc"]
+    assert why(three, *several) == []
+    assert [state for state, _ in why(three, *several[:2])] == ["warning"]
+    rule["labelSelector"] = {"matchLabels": {"app": "other"}}
+    assert why(three, *several[:1]) == []
+    rule |= {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "core"}}}
+    assert [state for state, _ in why(three, *several)] == ["warning"]
+
+
 @pytest.mark.parametrize(
     "toleration",
     [
