@@ -19,7 +19,7 @@ from syntho_deploy.cluster import crds, predict, readiness, volumes
 from syntho_deploy.cluster.client import AT_ONCE, ApiError, Client, Object
 from syntho_deploy.cluster.crds import CrdChange
 from syntho_deploy.cluster.ignore import Ignored
-from syntho_deploy.cluster.preflight import uid_of
+from syntho_deploy.cluster.preflight import namespace_due, uid_of
 from syntho_deploy.cluster.readiness import Live
 from syntho_deploy.cluster.releases import Stored, stored
 from syntho_deploy.cluster.watch import snapshot
@@ -91,6 +91,7 @@ class Plan:
     foreign: list[str] = field(default_factory=list)  # releases that were not made from a compiled chart
     before_upgrade: tuple[tuple[str, ...], ...] = ()
     forced: bool = False
+    namespaces: list[str] = field(default_factory=list)  # that are made
 
     @property
     def changed(self) -> list[ObjectPlan]:
@@ -118,6 +119,7 @@ def make(client: Client, compiled: Compiled, force_conflicts: bool = False) -> P
     """
     namespace, environment = compiled.environment.target.namespace, compiled.environment
     with ThreadPoolExecutor(AT_ONCE) as pool:
+        homeless = pool.submit(_namespace_due, client, namespace, environment.manage_namespace)
         known = pool.submit(store.learn, client, compiled)
         installed = pool.submit(crds.look, client, _crd_files(compiled), environment.manage_crds)
         reviewed = pool.submit(lambda: crds.review(client, crds.due_of(client, installed.result(), environment.manage_crds), compiled.objects))
@@ -125,6 +127,7 @@ def make(client: Client, compiled: Compiled, force_conflicts: bool = False) -> P
         scaled = pool.submit(Ignored.read, client, environment.root, namespace)
         kinds = {(item["apiVersion"], item["kind"]) for item in compiled.objects} | {("v1", "Pod"), ("v1", "PersistentVolumeClaim")}
         listed = pool.submit(snapshot, client, namespace, sorted(kinds))
+        new = [namespace] if homeless.result() else []
         releases = stored(client, namespace, [chart.release.name for chart in compiled.charts.values()])
         _refuse_pending(releases.values(), environment.name)
         old = {name: found.objects for name, found in releases.items()}
@@ -146,8 +149,18 @@ def make(client: Client, compiled: Compiled, force_conflicts: bool = False) -> P
     return Plan(
         environment.name, identified.result(), _inputs(compiled), objects, missing, store.due(compiled, secrets), due,
         _digests(looked_at.values(), live, ignored, releases, secrets, installed.result()), foreign, environment.before_upgrade,
-        force_conflicts,
+        force_conflicts, new,
     )  # fmt: skip
+
+
+def _namespace_due(client: Client, name: str, manage: bool) -> bool:
+    """As `preflight.namespace_due`; an account that only plans may not be allowed to look."""
+    try:
+        return namespace_due(client, name, manage)
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        return False
 
 
 def _crd_files(compiled: Compiled) -> list[Path]:
@@ -215,7 +228,7 @@ def _of_object(
         again = f"it finds its volumes again: {', '.join(claim['metadata']['name'] for claim in claims)}" if claims else ""
         return ObjectPlan(CREATE, name, kind, object_name, reason=again, checked=predicted.checked)
     result = predicted.result or {}
-    changed = tuple(diff.changes(found, {"apiVersion": item["apiVersion"], "kind": kind, **result}, foreign))
+    changed = tuple(diff.changes(found, {"apiVersion": item["apiVersion"], "kind": kind, **result}, foreign or bool(conflicts)))
     pods = _restarting(item, found, result, live)
     if not changed and not pods and not conflicts:
         return ObjectPlan(UNCHANGED, name, kind, object_name, lean=slim)
@@ -228,7 +241,8 @@ def _replaced(client: Client, name: str, target: Object, found: Object, live: Li
     made, object_name = predict.anew(client, target), target["metadata"]["name"]
     if made.result is None:
         return ObjectPlan(REFUSED, name, target["kind"], object_name, reason=_short(made.refused or made.immutable))
-    changed = tuple(diff.changes(found, {"apiVersion": target["apiVersion"], "kind": target["kind"], **made.result}, foreign))
+    by_others = foreign or any(entry.get("manager") != predict.HELM for entry in predict.managers(found))
+    changed = tuple(diff.changes(found, {"apiVersion": target["apiVersion"], "kind": target["kind"], **made.result}, by_others))
     pods = tuple(sorted(pod["metadata"]["name"] for pod in live.pods() if _selects(found, pod)))
     return ObjectPlan(REPLACE, name, target["kind"], object_name, changed, _short(why), pods=pods)
 
@@ -391,7 +405,7 @@ def _digests(
 
 def text(plan: Plan) -> str:
     """A plan as people read it."""
-    lines = []
+    lines = [f"+ Namespace/{name}" for name in plan.namespaces]
     for crd in plan.crds:
         lines += [
             f"{'+' if crd.new else '~'} CustomResourceDefinition/{crd.name} (applied before the charts)",
@@ -445,7 +459,8 @@ def shown(value: Any) -> str:
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """A plan as JSON: {"environment", "cluster", "forced", "inputs", "live", "secrets", "releases", "crds": [{"name", "new", "changes": [text]}],
+    """A plan as JSON: {"environment", "cluster", "forced", "namespaces", "inputs", "live", "secrets", "releases",
+    "crds": [{"name", "new", "changes": [text]}],
     "objects": [{"action", "chart", "object", "changes": [{"path", "before", "after", "origin"}], "reason", "conflicts": [{"field", "owner"}],
     "pods", "data", "checked"}], "before_upgrade": [argv]}. It holds no secret."""
     objects = [
@@ -457,6 +472,6 @@ def as_json(plan: Plan) -> dict[str, Any]:
         }
         for item in plan.objects
     ]  # fmt: skip
-    kept = {key: getattr(plan, key) for key in ("environment", "cluster", "forced", "inputs", "live", "secrets", "releases")}
+    kept = {key: getattr(plan, key) for key in ("environment", "cluster", "forced", "namespaces", "inputs", "live", "secrets", "releases")}
     before = [[redact(word) for word in words] for words in plan.before_upgrade] if plan.databases else []
     return {**kept, "crds": [asdict(one) for one in plan.crds], "objects": objects, "before_upgrade": before}

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from syntho_deploy import plan as planning
 from syntho_deploy import planfile, process, verify
-from syntho_deploy.cluster import crds, readiness, record, volumes
-from syntho_deploy.cluster.client import MANAGER, ApiError, Client, Object
+from syntho_deploy.cluster import crds, predict, preflight, readiness, record, volumes
+from syntho_deploy.cluster.client import AT_ONCE, MANAGER, Client, Object
 from syntho_deploy.cluster.ignore import Ignored
 from syntho_deploy.cluster.lease import Lease
 from syntho_deploy.cluster.readiness import Live
@@ -238,7 +238,7 @@ def _write(client: Client, compiled: Compiled, found: Plan, way: Way, steps: Ste
     """Write the CRDs and the releases that are due, side by side, but that a chart with custom resources waits for the CRDs."""
     root = compiled.environment.root
     due = {name: chart for name, chart in compiled.charts.items() if chart.release.name in found.releases}
-    taking = {item.chart for item in found.objects if item.shared or item.conflicts}  # fields that only --force-conflicts gives to helm
+    taken = {name: {(item.label, conflict.field) for item in found.objects if item.chart == name for conflict in item.conflicts} for name in due}
     files = {crds.name_of(file): file for chart in compiled.charts.values() for file in chart.crds} if found.crds else {}
     missing = {crd.name: files[crd.name] for crd in found.crds}
     _keep(client, compiled, found)
@@ -246,9 +246,10 @@ def _write(client: Client, compiled: Compiled, found: Plan, way: Way, steps: Ste
     with ThreadPoolExecutor(len(due) + 1) as pool:
         applied = pool.submit(_apply_crds, client, missing, steps, deadline)
         after = {name: applied if any(is_custom(item) for item in chart.objects) else None for name, chart in due.items()}
-        ways = {name: replace(way, force_conflicts=name in taking) for name in due}
         lean = {item.label for item in found.objects if item.lean}
-        writes = [pool.submit(_release, root, ways[name], client, chart, lean, steps, deadline, lease, after[name]) for name, chart in due.items()]
+        writes = [
+            pool.submit(_release, root, way, client, chart, lean, taken[name], steps, deadline, lease, after[name]) for name, chart in due.items()
+        ]
         _await_all([applied, *writes])
     for item in found.objects:
         if item.action == planning.DELETE:  # helm compares with the last deployed manifest: what a failed one had begun is left by it
@@ -311,43 +312,41 @@ def _apply_crds(client: Client, missing: dict[str, Path], steps: Steps, deadline
 
 
 def _ensure_namespace(client: Client, name: str, manage: bool) -> None:
-    if _is_there(client, name, manage):
-        return
-    if not manage:
-        raise PreflightError(
-            f"the namespace {name} does not exist, and manage.namespace is false", todo="have it made, or set manage.namespace to true"
-        )
-    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-
-
-def _is_there(client: Client, name: str, manage: bool) -> bool:
-    """Does a namespace exist? Who may not look at namespaces, and need not, is told by the first write into it."""
-    try:
-        found = client.get("v1", "Namespace", "", name)
-        if found and found.get("status", {}).get("phase") == "Terminating":
-            raise PreflightError(f"the namespace {name} is being deleted", todo="wait until it is gone, then run it again")
-        return found is not None
-    except ApiError as error:
-        if error.status != 403 or manage:
-            raise
-        return True
+    if preflight.namespace_due(client, name, manage):
+        client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
 
 def _release(
-    root: Path, way: Way, client: Client, chart: CompiledChart, lean: Container[str], steps: Steps, deadline: float, lease: Lease,
-    after: Future[None] | None,
+    root: Path, way: Way, client: Client, chart: CompiledChart, lean: Container[str], taken: Container[tuple[str, str]], steps: Steps,
+    deadline: float, lease: Lease, after: Future[None] | None,
 ) -> None:  # fmt: skip
     if after:
         after.result()
     with steps.step(f"release {chart.release.name}") as step:
         ignored = Ignored.read(client, root, chart.namespace)
-        folder = ignored.chart(client, chart, lean).write(build_folder(root, chart))
-        # whoever else sets a field may do so until helm writes; the plan found no other conflict
-        force = way.force_conflicts or any(ignored.paths(item) for item in chart.objects)
+        written = ignored.chart(client, chart, lean)
+        folder = written.write(build_folder(root, chart))
+        force = bool(taken) or any(ignored.paths(item) for item in chart.objects)
+        if force:  # helm would take whatever others own: only what was planned, and what is another's anyway, which gets its live value
+            _refuse_other_conflicts(client, written, ignored, taken)
         left = max(LEAST_SECONDS, deadline - time.monotonic())
         lease.check(write=True)
         way.helm.upgrade(folder, chart.release.name, chart.namespace, client.access.kubeconfig, client.access.context, left, force)
         step.result = f"{chart.name} {chart.version}"
+
+
+def _refuse_other_conflicts(client: Client, chart: CompiledChart, ignored: Ignored, taken: Container[tuple[str, str]]) -> None:
+    """Raise `PreflightError` for a field that another manager has taken since the plan. taken: (`Kind/name`, field) that it had."""
+
+    def look(item: Object) -> list[tuple[str, predict.Conflict]]:
+        live = client.get(item["apiVersion"], item["kind"], chart.namespace, item["metadata"]["name"])
+        found = predict.predict(client, predict.owned(item, chart.release.name, chart.namespace), live).conflicts
+        return [(label(item), one) for one in found if (label(item), one.field) not in taken and not ignored.within(one.field, item)]
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        others = [f"{name}: {one.field} is owned by {one.owner}" for found in pool.map(look, chart.objects) for name, one in found]
+    if others:
+        raise PreflightError(_listed("these fields were taken since it was planned", others), todo="plan again, and review it")
 
 
 def build_folder(root: Path, chart: CompiledChart) -> Path:
@@ -416,7 +415,7 @@ def undeploy(client: Client, compiled: Compiled, helm: Helm, steps: Steps, timeo
         mine = {label(item) for release in releases.values() for item in release.objects}
         if lost := [label(item) for item in sets if label(item) in mine and volumes.lost_with(item)]:
             raise PreflightError(f"the volumes of {', '.join(lost)} would go: {volumes.LOST_WITH}")
-    if (not releases and not delete_data) or not _is_there(client, namespace, compiled.environment.manage_namespace):
+    if (not releases and not delete_data) or not preflight.has_namespace(client, namespace, compiled.environment.manage_namespace):
         return []
     with Lease(client, namespace, "undeploy") as lease:
         return _remove(client, compiled, releases, helm, steps, timeout, delete_data, lease)

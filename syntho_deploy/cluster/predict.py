@@ -127,7 +127,7 @@ def stands(item: Object, live: Object | None) -> bool:
     """
     if live is None or live["metadata"].get("deletionTimestamp"):
         return False
-    applied = [entry for entry in _managers(live) if (entry.get("manager"), entry.get("operation")) == (HELM, "Apply")]
+    applied = [entry for entry in managers(live) if (entry.get("manager"), entry.get("operation")) == (HELM, "Apply")]
     if [entry.get("apiVersion") for entry in applied] != [item["apiVersion"]] or _updated_by_helm(live):
         return False
     metadata = {name: value for name, value in item["metadata"].items() if name not in ("name", "namespace")}
@@ -188,27 +188,28 @@ def _refusal(error: ApiError, live: Object | None) -> Predicted:
 
 
 def _applied_by_helm(live: Object) -> bool:
-    return any(entry.get("manager") == HELM and entry.get("operation") == "Apply" for entry in _managers(live))
+    return any(entry.get("manager") == HELM and entry.get("operation") == "Apply" for entry in managers(live))
 
 
 def _updated_by_helm(live: Object) -> bool:
     """Did a Helm 3 write it, or a Helm 4 told not to apply? The next Helm 4 takes over what that owns before it applies."""
-    return any(entry.get("manager") == HELM and entry.get("operation") == "Update" for entry in _managers(live))
+    return any(entry.get("manager") == HELM and entry.get("operation") == "Update" for entry in managers(live))
 
 
-def _managers(live: Object) -> list[Object]:
+def managers(live: Object) -> list[Object]:
+    """Who owns which fields of an object, those of a subresource such as the status left aside."""
     return [entry for entry in live["metadata"].get("managedFields") or [] if not entry.get("subresource")]
 
 
 def build(live: Object, item: Object) -> Object:
     """What Helm 4 makes of an object that Helm 3 or a person made: live, less what helm owns and `item` lacks, plus `item`."""
     target = documents.clone(live)
-    managers = _managers(live)
-    mine = [entry["fieldsV1"] for entry in managers if entry.get("manager") == HELM and "fieldsV1" in entry]
-    others = [entry["fieldsV1"] for entry in managers if entry.get("manager") != HELM and "fieldsV1" in entry]
+    owners = managers(live)
+    mine = [entry["fieldsV1"] for entry in owners if entry.get("manager") == HELM and "fieldsV1" in entry]
+    others = [entry["fieldsV1"] for entry in owners if entry.get("manager") != HELM and "fieldsV1" in entry]
     for fields in mine:
         _prune(target, fields, item, others)
-    merged: Object = _merge(target, item, [entry["fieldsV1"] for entry in managers if "fieldsV1" in entry])
+    merged: Object = _merge(target, item, [entry["fieldsV1"] for entry in owners if "fieldsV1" in entry])
     merged["metadata"].pop("managedFields", None)
     return merged
 
@@ -281,7 +282,7 @@ def _merge(live: Any, new: Any, fields: list[Object]) -> Any:
 def _foreign(live: Object, item: Object) -> list[Conflict]:
     """Fields of `item` that another manager than helm owns with another value: Helm 4's apply would refuse them."""
     found = []
-    for entry in _managers(live):
+    for entry in managers(live):
         if entry.get("manager") != HELM and "fieldsV1" in entry:
             found += [Conflict(field, entry.get("manager", "")) for field in _differing(live, item, entry["fieldsV1"], "")]
     return found
@@ -301,5 +302,5 @@ def _differing(live: Any, new: Any, fields: Object, path: str) -> list[str]:
             keys = json.loads(key[2:])
             one, other = _item(live, keys), _item(new, keys)
             if one is not None and other is not None:
-                found += _differing(one, other, inner, f"{path}[{json.dumps(keys, separators=(',', ':'))}]")
+                found += _differing(one, other, inner, f"{path}[{','.join(f'{key}={json.dumps(value)}' for key, value in sorted(keys.items()))}]")
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from syntho_deploy.cluster.client import Access, Client, access_by_context
+from syntho_deploy.cluster.client import Access, ApiError, Client, access_by_context
 from syntho_deploy.environment import Environment
 from syntho_deploy.errors import PreflightError
 
@@ -36,6 +36,29 @@ def identify(environment: Environment, found: str) -> None:
     if uid and found != uid:
         what = f"this is another cluster: its kube-system namespace has the uid {found or '(not readable)'}, the environment names {uid}"
         raise PreflightError(what, environment.marks.get("cluster.uid"), "check cluster.context, and cluster.uid if the cluster was made anew")
+
+
+def namespace_due(client: Client, name: str, manage: bool) -> bool:
+    """Has a namespace to be made? Raises `PreflightError` where that is somebody else's, or where it is being deleted."""
+    if has_namespace(client, name, manage):
+        return False
+    if not manage:
+        what = f"the namespace {name} does not exist, and manage.namespace is false"
+        raise PreflightError(what, todo="have it made, or set manage.namespace to true")
+    return True
+
+
+def has_namespace(client: Client, name: str, manage: bool) -> bool:
+    """Does a namespace exist? Who may not look at namespaces, and need not, is told by the first write into it."""
+    try:
+        found = client.get("v1", "Namespace", "", name)
+        if found and found.get("status", {}).get("phase") == "Terminating":
+            raise PreflightError(f"the namespace {name} is being deleted", todo="wait until it is gone, then run it again")
+        return found is not None
+    except ApiError as error:
+        if error.status != 403 or manage:
+            raise
+        return True
 
 
 def access(environment: Environment, say: Callable[[str], None], create: bool = False) -> Access:

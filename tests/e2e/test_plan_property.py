@@ -11,7 +11,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -77,6 +77,8 @@ def lies(before: Objects, plan: dict[str, Any], after: Objects) -> list[str]:
             happened = before.get(name, {}).get("data") != after.get(name, {}).get("data")
             found += [f"{name}: planned {of in secrets}, happened {happened}"] * (happened != (of in secrets))
             continue
+        if kind == "PersistentVolumeClaim" and name not in {*said, *before}:
+            continue  # of a new pod of a StatefulSet: its controller makes it
         planned = said.get(name, {"action": "unchanged", "changes": []})
         happened_to = _happened(before.get(name), after.get(name))
         expected = {"keep": ("update", "unchanged"), "conflict": (), "refused": ()}.get(planned["action"], (planned["action"],))
@@ -85,6 +87,39 @@ def lies(before: Objects, plan: dict[str, Any], after: Objects) -> list[str]:
         if name in before and name in after:
             found += [f"{name}: {text}" for text in _wrong_fields(before[name], planned["changes"], after[name])]
     return found
+
+
+def thefts(before: Objects, plan: dict[str, Any], after: Objects) -> list[str]:
+    """The fields that another manager owned and does not any more, though the plan did not name them."""
+    found = []
+    for item in plan["objects"]:
+        name, named = item["object"], [(one["owner"], one["field"]) for one in item["conflicts"]]
+        if name not in before or name not in after or before[name]["metadata"]["uid"] != after[name]["metadata"]["uid"]:
+            continue
+        for owner, field in sorted(_owned(before[name]) - _owned(after[name])):
+            if not any(owner == who and f"{field}.".startswith((f"{what}.", f"{what}[")) for who, what in named):
+                found.append(f"{name}: {field} was taken from {owner}, which was not planned")
+    return found
+
+
+def _owned(item: Object) -> set[tuple[str, str]]:
+    """(manager, field) of all that others than helm own, a field as the API server writes it in a conflict."""
+    entries = [entry for entry in item["metadata"].get("managedFields") or [] if entry["manager"] in OTHERS]
+    return {(entry["manager"], path) for entry in entries for path in _owned_paths(entry["fieldsV1"], "")}
+
+
+def _owned_paths(fields: Object, path: str) -> Iterator[str]:
+    for key, inner in fields.items():
+        if key.startswith("f:"):
+            place = f"{path}.{key[2:]}"
+        elif key.startswith("k:"):
+            place = f"{path}[{','.join(f'{name}={json.dumps(value)}' for name, value in sorted(json.loads(key[2:]).items()))}]"
+        else:
+            continue
+        if inner:
+            yield from _owned_paths(inner, place)
+        else:
+            yield place
 
 
 def _happened(before: Object | None, after: Object | None) -> str:
@@ -357,7 +392,8 @@ class Told:
         except DeployError as error:
             raise AssertionError(f"{error}\n{planning.text(plan)}{story}") from None
         self.eventually(lambda: _settled(site))
-        found = lies(before, told, everything(site, kinds))
+        after = everything(site, kinds)
+        found = lies(before, told, after) + thefts(before, told, after)
         assert not found, "\n".join([*found, story, planning.text(plan)])
         again = planning.make(client, compiled)
         assert not again, f"after it: {planning.text(again)}{story}"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from syntho_deploy import helm, planfile
+from syntho_deploy import helm, planfile, release
 from syntho_deploy import plan as planning
-from syntho_deploy.errors import PreflightError
+from syntho_deploy.errors import NotHealthyError, PreflightError
+from syntho_deploy.steps import Step, Steps
 from tests.e2e.site import Site
 
 
@@ -173,3 +175,44 @@ def test_a_rollback_names_the_conflict_and_takes_it_when_it_is_told_to(site: Sit
     assert "--force-conflicts" in refused
     assert ".spec.replicas: taken from person" in site.invoke("rollback", "--to=1", "--dry-run", "--force-conflicts").stdout
     assert "deployed again and verified" in site.invoke("rollback", "--to=1", "--yes=here", "--force-conflicts").stdout
+
+
+class Racing(Steps):
+    """Steps of a deploy, one of which is when somebody else writes."""
+
+    def __init__(self, at: str, write: Callable[[], None]) -> None:
+        super().__init__()
+        self._at, self._write = at, write
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Step]:
+        if name == self._at:
+            self._write()
+        with super().step(name) as step:
+            yield step
+
+
+@pytest.mark.thorough
+def test_force_takes_only_what_was_planned(site: Site) -> None:
+    _forced(site)
+    site.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/core/image/tag", "value": "2.0.0"}])
+    racing = Racing("secrets", lambda: _patch(site, "v1", "Service", "core-service", {"metadata": {"labels": {"app.kubernetes.io/name": "mine"}}}))
+    way = release.Way(helm.find(print), 60, force_conflicts=True)
+    with pytest.raises(
+        NotHealthyError, match=r"taken since it was planned:\s+Service/core-service: .metadata.labels.app.kubernetes.io/name is owned by person"
+    ):
+        release.deploy(site.client(), site.compile(), racing, way)
+    assert site.helm("history", "syntho-ui", "-o", "json").count("revision") == 1
+    service = site.get("Service", "core-service", "v1")
+    assert service is not None
+    assert service["metadata"]["labels"]["app.kubernetes.io/name"] == "mine"
+
+
+@pytest.mark.administrator
+def test_a_namespace_that_is_made_is_planned_and_one_that_is_not_to_be_made_refused(site: Site) -> None:
+    ran = site.invoke("plan", "--out=plan.json", code=2)
+    assert ran.stdout.startswith(f"+ Namespace/{site.namespace}\n")
+    environment = site.read()
+    site.write({**environment, "manage": {"namespace": False}})
+    for task in ("plan", "deploy"):
+        assert f"the namespace {site.namespace} does not exist, and manage.namespace is false" in site.invoke(task, code=4).stderr
