@@ -54,7 +54,8 @@ def _of_object(item: planning.ObjectPlan, live: Object | None, uid: str) -> Iter
     if since := readiness.going(live):
         yield Drift(item.label, DELETED, now=since)
         return
-    if uid and uid != live["metadata"]["uid"]:
+    anew = bool(uid) and uid != live["metadata"]["uid"]
+    if anew:  # who made it owns its fields
         yield _anew(item.label, live)
     if item.action == planning.REFUSED and not item.changes:
         yield Drift(item.label, UNCLEAR, now=item.reason)
@@ -62,7 +63,7 @@ def _of_object(item: planning.ObjectPlan, live: Object | None, uid: str) -> Iter
         for change in item.changes:
             by, when = _writer(live, change.path)
             yield Drift(item.label, CHANGED, change.path, change.before, change.after, by, when)
-        if item.conflicts and not item.changes:
+        if item.conflicts and not item.changes and not anew:
             for conflict in item.conflicts:
                 when = max((str(entry.get("time", "")) for entry in _entries(live) if entry.get("manager") == conflict.owner), default="")
                 yield Drift(item.label, TAKEN, conflict.field, by=conflict.owner, when=when)
