@@ -26,6 +26,7 @@ LONGEST_CLUSTER = 41  # KubeRay cuts `<name>-head-svc` to its last 50 characters
 COUNTS = ("replicas", "minReplicas", "maxReplicas")
 PORTS = ("containerPort", "port", "targetPort", "hostPort", "nodePort", "number")
 LAST_PORT = 65535
+LEAST = 2.0**20  # of bytes that anybody means
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 URL = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)(?:[/?#]\S*)?")
 SEVERAL = re.compile(r"[\s,;]+[a-z][a-z0-9+.-]*://")
@@ -51,8 +52,10 @@ def invalid_name(context: Context) -> Iterator[Finding]:
 def _is_name(keys: Keys, value: str) -> bool:
     """Is a text what its place asks for? True for all places that ask for no name."""
     last, above = keys[-1], keys[-2] if len(keys) > 1 else ""
-    if above in LABELS:
+    if above in LABELS and last != "kubernetes.io/metadata.name":
         return bool(VALUE.fullmatch(value))
+    if above in LABELS:
+        return bool(NAME.fullmatch(value))
     if last == "groupName":
         return bool(GROUP.fullmatch(value))
     if (
@@ -103,7 +106,8 @@ def _is_address(text: str) -> bool:
 
 
 def invalid_quantity(context: Context) -> Iterator[Finding]:
-    """An amount of CPU, memory or storage that Kubernetes cannot read (32GB, 4 cores), one below 0, or a request above its limit."""
+    """An amount of CPU, memory or storage that Kubernetes cannot read (32GB, 4 cores), one below 0 or of some bytes, for want of a unit, or a
+    request above its limit."""
     for item in context.objects.values():
         for keys, value in walk(item):
             if isinstance(value, dict) and keys and keys[-1] in ("limits", "requests"):
@@ -111,6 +115,8 @@ def invalid_quantity(context: Context) -> Iterator[Finding]:
                     found = amount(size)
                     if found is None or found < 0 or (resource == "storage" and not found):
                         yield of_object(item, (*keys, resource), f'"{size}" is no amount of {resource}', "write it as 500m, 2, 512Mi, 32G")
+                    elif resource.endswith(("memory", "storage")) and 0 < found < LEAST:
+                        yield of_object(item, (*keys, resource), f"{size} of {resource} means {found:g} bytes", "write a unit: 512Mi, 32G")
             if isinstance(value, dict) and isinstance(value.get("limits"), dict) and isinstance(value.get("requests"), dict):
                 for resource, size in value["requests"].items():
                     asked, most = amount(size), amount(value["limits"].get(resource))

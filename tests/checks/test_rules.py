@@ -327,14 +327,16 @@ def test_regex_path(site: Site) -> None:
 
 
 def test_invalid_name(site: Site) -> None:
-    site.only("invalid-name", vars={"pull_secret": ""}, secrets={"registry": None})
     (found,) = site.only("invalid-name", objects=[{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "Site_CA"}}])
     assert '"Site_CA"' in found.what
-    site.only("invalid-name", patch={"Service/core-service": add("/metadata/labels/of", "a b")})
-    issuers = site.lint(add=["ingress/cert-manager"], drop=["ingress/tls-secret"], vars={"cluster_issuer": "my issuer"})
-    assert [one.rule for one in issuers if one.severity == "error"] == ["invalid-name"]
-    for name in ("ray.cluster", "r" * 42):
-        assert "invalid-name" in {one.rule for one in site.lint(add=["cluster-name"], vars={"cluster_name": name})}
+    many = site.lint(
+        add=["security/network-policies", "ingress/cert-manager", "cluster-name"],
+        drop=["ingress/tls-secret"],
+        vars=NETWORKS | {"ingress_namespace": "", "cluster_issuer": "my issuer", "cluster_name": "r" * 42},
+        patch={"Service/core-service": add("/metadata/labels/of", "a b")},
+    )
+    wrong = {"NetworkPolicy/syntho-frontend", "NetworkPolicy/syntho-backend", "NetworkPolicy/syntho-acme", "Ingress/frontend-ingress"}
+    assert {one.object for one in many if one.rule == "invalid-name"} == wrong | {f"RayCluster/{'r' * 42}", "Service/core-service"}
     assert "invalid-name" not in {one.rule for one in site.lint(add=["cluster-name"], vars={"cluster_name": "r" * 41})}
 
 
@@ -358,9 +360,10 @@ def test_the_url_without_an_ingress_may_have_a_port(site: Site) -> None:
 
 
 def test_invalid_quantity(site: Site) -> None:
-    for size in ("32GB", "ten", "-1Gi", "0"):
-        (found,) = [one for one in site.lint(vars={"ray_volume_size": size}) if one.rule == "invalid-quantity"]
-        assert found.path == "/spec/resources/requests/storage"
+    for sizes in (("32GB", "ten"), ("-1Gi", "0"), (100, "1e3")):
+        of = dict(zip(("core_volume_size", "backend_volume_size"), sizes, strict=True))
+        found = [one for one in site.lint(base="inside", vars=of) if one.rule == "invalid-quantity"]
+        assert [one.path for one in found] == ["/spec/resources/requests/storage"] * 2
     more = {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1500m", "memory": "1Gi"}}
     (found,) = site.only("invalid-quantity", base="inside", vars={"redis_resources": more})
     assert "1500m is asked for, and 1 is the limit" in found.what

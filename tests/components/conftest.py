@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from syntho_deploy import lint
 from syntho_deploy.compile import Compiled, Project
 from syntho_deploy.documents import Json
 from syntho_deploy.errors import PreflightError
 from syntho_deploy.helm import Helm
+from syntho_deploy.lint import Judged
 from syntho_deploy.overlays.layers import is_component
 from syntho_deploy.overlays.pointer import PointerError, compile_pointer
 from syntho_deploy.secrets.sentinels import label
@@ -70,6 +72,10 @@ VARIABLES: dict[str, Json] = {
         ("core", "core_worker", "backend", "backend_worker", "frontend", "operator", "core_database", "backend_database", "redis"), 1)},
     "ingress_namespace": "ingress-nginx", "external_cidr": "10.9.0.0/16", "apiserver_cidr": "10.0.0.1/32",
 }  # fmt: skip
+PRESENT: dict[str, Json] = {
+    "secrets": ["pull-me", "my-tls", "second-tls"], "config_maps": ["site-ca"], "ingress_classes": ["traefik"],
+    "storage_classes": {"fast": ["ReadWriteOnce"], "shared": ["ReadWriteMany"]},
+}  # fmt: skip
 
 
 @dataclass
@@ -89,7 +95,7 @@ class Pinned:
         texts = [str((ui, ray)), *(text for name in names for text in self.texts(name))]
         secrets = sorted({name for text in texts for name in re.findall(r"\$\{secret:([^}]*)\}", text)})
         environment = {
-            "cluster": {"context": "c", "namespace": namespace},
+            "cluster": {"context": "c", "namespace": namespace, "present": PRESENT},
             "charts": PINS[self.pin],
             "components": names,
             "vars": {name: value for name, value in VARIABLES.items() if any(f"${{{name}}}" in text for text in texts)},
@@ -105,6 +111,12 @@ class Pinned:
     def objects(self, names: list[str], ui: Operations | None = None, ray: Operations | None = None) -> Objects:
         """The objects of `compile` by Kind/name."""
         return {label(item): item for item in self.compile(names, ui, ray).objects}
+
+    def faults(self, names: list[str], ui: Operations | None = None, ray: Operations | None = None) -> list[Judged]:
+        """What lint finds in the environment of these components but for notes."""
+        self.compile(names, ui, ray)
+        (report,) = lint.lint([self.load("it")], [], self.helm)
+        return [one for one in report.findings if one.severity != "note"]
 
     def folder(self, component: str) -> Path:
         """The folder that gives a component at this pin."""

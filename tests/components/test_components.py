@@ -511,6 +511,17 @@ def test_sensible_combinations_compile_in_either_order(pinned: Pinned, name: str
     assert unordered(pinned.objects([*BASE, *names])) == unordered(pinned.objects([*reversed(names), *reversed(BASE)]))
 
 
+def for_lint(names: list[str]) -> list[str]:
+    """An environment with what lint asks of each: its own images and storage classes."""
+    more = ["images"] if "images" not in names else []
+    return [*BASE, *more, *([] if {"storage-class", "storage-class/default"} & set(names) else ["storage-class"]), *names]
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_lint_finds_nothing_in_sensible_combinations(pinned: Pinned, name: str) -> None:
+    assert pinned.faults(for_lint(COMBINATIONS[name])) == []
+
+
 @pytest.mark.parametrize(("outside", "inside"), [("core", "backend"), ("backend", "core")])
 def test_one_database_may_be_outside_with_all_that_there_is_for_the_other(pinned: Pinned, outside: str, inside: str) -> None:
     names = [f"postgres/tls/{outside}", *(f"{kind}/{inside}" for kind in ("volume-sizes", "resources/postgres", "security/restricted/postgres"))]
@@ -570,6 +581,10 @@ def test_all_that_do_not_exclude_each_other_compile_together(pinned: Pinned) -> 
     assert context == RESTRICTED | {"runAsUser": 1000}
     volumes = at(cluster, "/spec/workerGroupSpecs/[groupName=gpu]/template/spec/volumes")
     assert {volume["name"] for volume in volumes} == {"ray-workflows", "log-volume", "data", "private-ca"}
+
+
+def test_lint_finds_nothing_in_all_of_them(pinned: Pinned) -> None:
+    assert pinned.faults([*BASE, *EVERYTHING]) == []
 
 
 def test_no_operation_of_a_component_is_without_effect(pinned: Pinned) -> None:

@@ -562,6 +562,11 @@ def test_sensible_combinations_compile_here_in_either_order(here: Pinned, name: 
     assert first == turned
 
 
+@pytest.mark.parametrize("name", test_components.COMBINATIONS)
+def test_lint_finds_nothing_here_in_sensible_combinations(here: Pinned, name: str) -> None:
+    assert here.faults(pool_last(test_components.for_lint(test_components.COMBINATIONS[name]))) == []
+
+
 @pytest.mark.parametrize("names", test_components.MATRIX, ids="+".join)
 def test_any_choice_of_each_kind_goes_here_with_any_of_another(here: Pinned, names: list[str]) -> None:
     test_components.test_any_choice_of_each_kind_goes_with_any_of_another(here, names)
@@ -580,6 +585,10 @@ def test_all_that_do_not_exclude_each_other_compile_here_together(here: Pinned) 
         assert {volume["name"] for volume in spec["volumes"]} == {"log-volume", "ray-workflows", "ray-data", "data", "private-ca"}, name
         assert spec["serviceAccountName"] == "syntho-ray-worker", name
         assert {entry["name"] for entry in spec["containers"][0]["env"]} >= {"LICENSE_KEY_SIGNED", "REQUESTS_CA_BUNDLE", "PGSSLROOTCERT"}, name
+
+
+def test_lint_finds_nothing_here_in_all_of_them(here: Pinned) -> None:
+    assert here.faults([*test_components.BASE, *test_components.EVERYTHING]) == []
 
 
 def test_no_operation_of_a_component_is_without_effect_here(here: Pinned) -> None:
