@@ -373,9 +373,14 @@ def _after_key(value: Json, depth: int) -> str:
     return f" {_block(value, depth + 2)}"
 
 
+def is_plain(text: str) -> bool:
+    """Does every reader take this text for itself where it stands without quotes?"""
+    return bool(_SAFE.fullmatch(text)) and not _NOT_TEXT.fullmatch(text)
+
+
 def _word(value: Json) -> str:
     """A key, or a value in one line: plain where no reader takes it for something else, otherwise as JSON, which YAML contains."""
-    if isinstance(value, str) and _SAFE.fullmatch(value) and not _NOT_TEXT.fullmatch(value):
+    if isinstance(value, str) and is_plain(value):
         return value
     text = canonical(value)
     return re.sub("e", ".0e", text) if isinstance(value, float) and "." not in text else text  # YAML 1.1: no exponent without a point
@@ -424,6 +429,13 @@ def walk(value: Json, keys: Keys = ()) -> Iterator[tuple[Keys, Json]]:
             left += [((*keys, key), value[key]) for key in reversed(value)]
         elif isinstance(value, list):
             left += [((*keys, index), value[index]) for index in reversed(range(len(value)))]
+
+
+def at(value: Json, keys: Keys) -> Json:
+    """What stands at a path that is there."""
+    for key in keys:
+        value = value[key]
+    return value
 
 
 def clone(value: Json) -> Json:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from syntho_deploy import explain, helm, process
+from syntho_deploy.altered import altered
 from syntho_deploy.cluster import preflight
 from syntho_deploy.cluster.client import Access, Client
 from syntho_deploy.compile import Compiled, Project
@@ -89,8 +90,8 @@ class Place(NamedTuple):
         return self.project.compile(self.helm)
 
     def strict(self, online: bool = False) -> Compiled:
-        """The compiled charts. Raises `InputError` for operations of the environment's own overlay that have no effect; those of a
-        shared component may have none.
+        """The compiled charts. Raises `InputError` for operations of the environment's own overlay that have no effect (those of a
+        shared component may have none), and for texts that a chart makes something else of.
 
         online: the cluster is asked next, which is made ready while helm is waited for.
         """
@@ -102,7 +103,7 @@ class Place(NamedTuple):
             compiled = self.compile()
         reached.result()
         errors, _ = explain.dead(self.project, self.helm)
-        raise_all(errors)
+        raise_all([*errors, *(one.error for one in altered(self.project, self.helm))])
         return compiled
 
     def _ahead(self) -> Client:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from syntho_deploy.altered import altered
 from syntho_deploy.checks.context import Context, Finding
 from syntho_deploy.compile import Compiled
 from syntho_deploy.errors import InputError, Mark
@@ -17,6 +18,13 @@ def dead_operation(context: Context) -> Iterator[Finding]:
     in a shared component another environment may need it. Values that nothing declares are ignored in silence by the charts."""
     for one in dead_operations(context.project, context.helm):
         yield Finding(one.of, one.path, one.what, one.todo, one.mark, one.shared)
+
+
+def altered_text(context: Context) -> Iterator[Finding]:
+    """A text of an overlay that a chart prints without quotes: `1e3` arrives as a number, `a #b` as `a`, `null` as nothing. Deploy refuses it.
+    Upstream's charts print most values so, the licence and names among them."""
+    for one in altered(context.project, context.helm):
+        yield Finding(one.chart, one.path, one.what, one.todo, one.mark)
 
 
 def colliding_object(context: Context) -> Iterator[Finding]:

@@ -691,6 +691,12 @@ def test_dead_operation(site: Site) -> None:
     assert {one.severity for one in shared} == {"note"}  # a component's: the image of the databases that are outside
 
 
+def test_altered_text(site: Site) -> None:
+    (found,) = site.only("altered-text", ui=add("/core/app_env", "a #b"))
+    assert (found.object, found.path, found.todo) == ("syntho-ui", "/core/app_env", """quote it once more: '"a #b"'""")
+    assert "altered-text" not in {one.rule for one in site.lint(ui=add("/core/app_env", '"a #b"'))}
+
+
 def test_colliding_object(site: Site) -> None:
     site.write("other")
     try:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from syntho_deploy import documents
+from syntho_deploy.altered import altered
 from syntho_deploy.compile import Project
 from syntho_deploy.errors import InputError
 from syntho_deploy.helm import Helm
@@ -102,3 +103,36 @@ def test_what_template_prints_is_read_alike_by_every_reader(project: Path, helm:
     _overlay(project, f"- op: add\n  path: /core/env\n  value:\n{lines}")
     stream = Project.load(project, "local").compile(helm).charts["syntho-ui"].stream
     assert list(yaml.safe_load_all(stream)) == documents.load_manifests(stream)
+
+
+PRINTED_BARE = {
+    "1e3": "1000.0",
+    "007": "7",
+    "yes": "true",
+    "null": "nothing",
+    "~": "nothing",
+    "0o17": "15",
+    "1_000": "1000",
+    "a #b": '"a"',
+    "  a ": '"a"',
+}
+
+
+@pytest.mark.parametrize("text", PRINTED_BARE)
+def test_a_text_that_the_chart_prints_without_quotes_is_refused_or_arrives(project: Path, helm: Helm, helm3: Helm, text: str) -> None:
+    _overlay(project, json.dumps([{"op": "add", "path": "/core/app_env", "value": text}]))
+    (found,) = [one.error for one in altered(Project.load(project, "local"), helm)]
+    assert f"and {PRINTED_BARE[text]} arrives in Deployment/core" in found.what
+    assert str(found.where).endswith("overlays/local/syntho-ui.values.yaml:1:2")
+    quoted = json.dumps(text)
+    assert found.todo == f"quote it once more: '{quoted}'"
+    _overlay(project, json.dumps([{"op": "add", "path": "/core/app_env", "value": quoted}]))
+    assert altered(Project.load(project, "local"), helm) == []
+    assert [_env(project, binary)["APP_ENV"] for binary in (helm, helm3)] == [text, text]
+
+
+@pytest.mark.parametrize("text", ["2024-01-01", "12:30", "1.2.3", "grün", "a:b", "x=y", "1,000", "v1.10"])
+def test_a_text_that_arrives_without_quotes_too_is_none(project: Path, helm: Helm, text: str) -> None:
+    _overlay(project, json.dumps([{"op": "add", "path": "/core/app_env", "value": text}]))
+    assert altered(Project.load(project, "local"), helm) == []
+    assert _env(project, helm)["APP_ENV"] == text
