@@ -24,6 +24,9 @@ def secrets(subject: Subject) -> Iterator[Result]:
     for one in found:
         if fault := faults.get(one.name):
             yield Result("secrets", "error", f'"{one.name}" is not there, and {one.source} gives none: {fault.what}', fault.todo)
+        elif one.note == manage.EMPTY:
+            todo = f"invoke secrets --env={subject.environment.name} --rotate={one.name}"
+            yield Result("secrets", "error", f'"{one.name}" is there and empty, and the pods would get it so', todo)
         elif one.exists and one.same.startswith("no:"):
             todo = f"invoke secrets --env={subject.environment.name} --rotate={one.name}"
             yield Result("secrets", "warning", f'"{one.name}" is another than {one.source} gives now', todo)

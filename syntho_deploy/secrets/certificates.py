@@ -63,7 +63,7 @@ def notes(certificate: str, hosts: Sequence[str], now: datetime | None = None) -
 def fault(certificate: str, key: str, hosts: Sequence[str], now: datetime | None = None) -> str:
     """Why a certificate that is in use cannot serve these hosts, or "". Who signed it is not asked: that may be the site's own authority."""
     try:
-        _check_key(certificate, key, "its certificate", "its key")
+        _check_key(certificate, key, "tls.crt", "tls.key")
         _check_hosts(_chain(certificate)[0], hosts, "it")
         _check_time(_chain(certificate), now or datetime.now(UTC), "it")
     except Fault as found:

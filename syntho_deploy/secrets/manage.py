@@ -20,6 +20,7 @@ from syntho_deploy.redact import register
 from syntho_deploy.secrets import certificates, sources, store
 from syntho_deploy.secrets.sentinels import URL_SUFFIX, label, pod_specs, secret_keys
 
+EMPTY = "it is there and empty"
 _VARIABLE = re.compile(r"\$\$|\$\(([^()$]+)\)")
 
 
@@ -63,6 +64,8 @@ def states(client: Client, compiled: Compiled) -> list[State]:
         created = store.created(live[places[0][0]], places[0][1]) if exists else ""
         same = _same(client, compiled, spec, live) if exists else "not stored yet"
         note = "; ".join(_notes(compiled, spec, live) or _ends(compiled, spec, live)) if exists and spec.tls else ""
+        if exists and any(store.decoded(live[name], key) == "" for name, key in places):
+            note = EMPTY
         found.append(State(spec.name, spec.source, exists, created, spec.generation, tuple(sorted(used)), same, note))
     return found
 
@@ -110,8 +113,9 @@ def values(client: Client, compiled: Compiled, spec: SecretSpec, live: dict[str,
     return store.stored_values(compiled, live).get(spec.name), store.source_value(client, compiled, spec)
 
 
-def _credentials(entry: dict[str, Any]) -> dict[str, str]:
-    """A registry's entry as we write it; other tools write only `auth`, which is user name and password."""
+def _credentials(found: object) -> dict[str, str]:
+    """A registry's entry as we write it; other tools write only `auth`, which is user name and password. What is no entry has neither."""
+    entry = found if isinstance(found, dict) else {}
     try:
         name, _, password = base64.b64decode(entry.get("auth") or "").decode("utf-8", "replace").partition(":")
     except binascii.Error:

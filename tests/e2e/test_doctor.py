@@ -297,6 +297,36 @@ def test_secrets_that_cannot_be_had_are_told_and_no_value_is(home: Site) -> None
         home.invoke("secrets")
 
 
+def test_a_secret_that_is_empty_or_of_an_odd_shape_is_told(home: Site) -> None:
+    client, before = home.client(), home.read()
+    path = client.path("v1", "Secret", home.namespace, "syntho-ui-secrets")
+    kept = client.request("GET", path)["data"]["license"]
+    source = {"server": "registry.localhost", "username": "u", "env": "REGISTRY_PASSWORD"}
+    pull = an("Secret", "syntho-cr-secret", home.namespace)
+    live = client.get("v1", "Secret", home.namespace, "syntho-cr-secret") or {}
+    try:
+        client.request("PATCH", path, {"data": {"license": ""}}, {}, "application/merge-patch+json")
+        empty = next(one for one in doctor(home, "secrets") if one.state == "error")
+        assert empty.what == '"license" is there and empty, and the pods would get it so'
+        assert empty.todo == "invoke secrets --env=here --rotate=license"
+        client.request("PATCH", path, {"data": {"license": kept}}, {}, "application/merge-patch+json")
+        home.write({**before, "secrets": {**before["secrets"], "registry": source}})
+        client.delete("v1", "Secret", home.namespace, "syntho-cr-secret")
+        odd = base64.b64encode(b'{"auths": {"registry.localhost": "canary"}}').decode()
+        with (
+            there(client, pull | {"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": odd}}),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setenv("REGISTRY_PASSWORD", "p-1618033988")
+            found = doctor(home, "secrets", "secret-references")
+            assert '"registry" is another than env REGISTRY_PASSWORD gives now' in [one.what for one in found]
+            assert "canary" not in str(found)
+    finally:
+        home.write(before)
+        client.request("PATCH", path, {"data": {"license": kept}}, {}, "application/merge-patch+json")
+        client.apply(pull | {"type": live["type"], "data": live["data"]}, force=True)
+
+
 def test_what_keeps_a_deploy_from_running_is_told(home: Site) -> None:
     client, where = home.client(), home.namespace
     last = client.objects("v1", "Secret", where, "owner=helm,name=syntho-ui")[0]
