@@ -749,10 +749,9 @@ def history(c: Context, env: str, json: bool = False) -> None:
     project = _project(env)
     found = record.records(connect(project.environment, say), env, project.environment.target.namespace)
     if json:
-        show([{"number": r.number, "when": r.when, "who": r.who, "reason": r.reason, "charts": r.charts} for r in found])
+        show([record.as_json(one) for one in found])
     else:
-        rows = [(str(r.number), r.when, r.who, r.reason, ", ".join(f"{name} {version}" for name, version in r.charts.items())) for r in found]
-        print(table([("NUMBER", "WHEN", "WHO", "REASON", "RELEASES"), *rows]))
+        print(record.text(found))
 
 
 @task(help={"env": ENVS, "json": JSON})

@@ -98,7 +98,7 @@ def deploy(client: Client, compiled: Compiled, steps: Steps, way: Way, last_good
             raise _gone_back(client, good, steps, way, lease, error) from None
         kept = record.records(client, compiled.environment.name, namespace)
         uids = _uids(client, compiled, outcome)
-        last = (kept[-1].charts, kept[-1].uids) if kept else None
+        last = (kept[-1].charts, kept[-1].uids) if kept and kept[-1].readable else None
         if outcome or last != (versions(compiled), uids):  # also what an interrupted run had brought, and what another hand made anew
             with steps.step("record") as step:
                 lease.check(write=True)
@@ -476,7 +476,7 @@ def _ours(client: Client, compiled: Compiled, releases: Iterable[Stored]) -> lis
     """The objects that this environment's releases have or had, as far as they or the records tell; none where nothing of it is known."""
     found = [item for release in releases for item in release.objects]
     for one in record.records(client, compiled.environment.name, compiled.environment.target.namespace):
-        found += [item for chart in one.content["charts"].values() for item in chart["manifests"].values()]
+        found += [item for chart in one.content["charts"].values() for item in chart["manifests"].values()] if one.readable else []
     return [*found, *compiled.objects] if found else []
 
 

@@ -10,6 +10,8 @@ import base64
 import gzip
 import json
 import re
+import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,9 +22,10 @@ from syntho_deploy.cluster.client import Client
 from syntho_deploy.cluster.lease import who
 from syntho_deploy.cluster.releases import stored
 from syntho_deploy.compile import Compiled, CompiledChart, Project
+from syntho_deploy.console import table
 from syntho_deploy.documents import canonical, dump
 from syntho_deploy.environment import Release
-from syntho_deploy.errors import InputError
+from syntho_deploy.errors import InputError, PreflightError
 from syntho_deploy.secrets.sentinels import SecretObject
 
 TYPE = "syntho-deploy/record"
@@ -36,13 +39,27 @@ class Record:
 
     number: int
     data: str = field(repr=False)
+    name: str = ""  # of the Secret
     made: str = ""  # RFC 3339, by the clock of the API server
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """What `restored` reads."""
-        found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(self.data)))
-        return found
+        """What `restored` reads. Raises `PreflightError` where the Secret does not hold what was written: somebody has changed it."""
+        try:
+            found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(self.data)))
+            if not {"when", "who", "reason", "charts", "secrets", "secret"} <= set(found):
+                raise KeyError
+            return found
+        except (ValueError, OSError, EOFError, zlib.error, LookupError, TypeError):  # OSError: no gzip; ValueError: no base64, no JSON
+            what = f"the record {self.number} cannot be read: its Secret {self.name} is not as it was written"
+            raise PreflightError(what, todo="delete that Secret; the next deploy makes a new record") from None
+
+    @property
+    def readable(self) -> bool:
+        """Is it as it was written?"""
+        with suppress(PreflightError):
+            return bool(self.content)
+        return False
 
     @property
     def when(self) -> str:
@@ -77,10 +94,11 @@ class Record:
 
 def records(client: Client, environment: str, namespace: str) -> list[Record]:
     """The records of an environment, oldest first."""
-    found = [
-        Record(int(re.sub(r".*-", "", item["metadata"]["name"])), item["data"]["record"], item["metadata"]["creationTimestamp"])
-        for item in client.objects("v1", "Secret", namespace, f"{LABEL}={environment}")
-    ]
+    found = []
+    for item in client.objects("v1", "Secret", namespace, f"{LABEL}={environment}"):
+        name, data = item["metadata"]["name"], (item.get("data") or {}).get("record", "")
+        if number := re.fullmatch(rf"syntho-deploy-{re.escape(environment)}-record-([0-9]+)", name):
+            found.append(Record(int(number[1]), data, name, item["metadata"]["creationTimestamp"]))
     return sorted(found, key=lambda item: item.number)
 
 
@@ -95,7 +113,7 @@ def write(client: Client, compiled: Compiled, reason: str, existing: list[Record
         "charts": {chart: _chart(one) for chart, one in compiled.charts.items()},
         "secrets": [item._asdict() for item in compiled.secrets],
         "secret": compiled.secret, "uids": uids,
-        "crds": dict.fromkeys(names, compiled.environment.manage_crds) if names else existing[-1].crds if existing else {},
+        "crds": dict.fromkeys(names, compiled.environment.manage_crds) if names else existing[-1].crds if existing and existing[-1].readable else {},
     }  # fmt: skip
     data = base64.b64encode(gzip.compress(canonical(content).encode(), mtime=0)).decode()
     metadata = {"name": f"syntho-deploy-{name}-record-{number}", "namespace": namespace, "labels": {LABEL: name}}
@@ -127,7 +145,7 @@ def find(client: Client, project: Project, number: int | None) -> Record:
         names = [release.name for release in project.roles.releases]
         running = stored(client, environment.target.namespace, names)
         now = {name: one.version for name, one in running.items() if one.status == "deployed"}
-        chosen = [item for item in found if item.charts != now]
+        chosen = [item for item in found if item.readable and item.charts != now]
     if not chosen:
         what = f"there is no record {number}" if number is not None else "there is no earlier state to go back to"
         raise InputError(f"{what} of {environment.name}", todo=f"records: {listed} (invoke history --env={environment.name})")
@@ -151,6 +169,22 @@ def restored(project: Project, record: Record) -> Compiled:
         charts[name] = CompiledChart(**fields)
     secrets = tuple(SecretObject(**item) for item in record.content["secrets"])
     return Compiled(project.environment, project.roles, project.pin, charts, secrets, record.content["secret"], {}, past=True)
+
+
+def as_json(one: Record) -> dict[str, Any]:
+    """A record as JSON; of one that cannot be read, why not."""
+    if not one.readable:
+        return {"number": one.number, "when": one.made, "fault": f"its Secret {one.name} is not as it was written"}
+    return {"number": one.number, "when": one.when, "who": one.who, "reason": one.reason, "charts": one.charts}
+
+
+def text(found: list[Record]) -> str:
+    """Records as people read them."""
+    rows = []
+    for one in map(as_json, found):
+        charts = ", ".join(f"{name} {version}" for name, version in one.get("charts", {}).items())
+        rows.append((str(one["number"]), one["when"], one.get("who", ""), one.get("reason") or f"cannot be read: {one['fault']}", charts))
+    return table([("NUMBER", "WHEN", "WHO", "REASON", "RELEASES"), *rows])
 
 
 def delete(client: Client, environment: str, namespace: str) -> None:

@@ -10,12 +10,14 @@ import base64
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from syntho_deploy.cluster.client import MANAGER, Client
+from syntho_deploy.cluster.client import MANAGER, Client, Object
 from syntho_deploy.documents import load_manifests
+from syntho_deploy.errors import PreflightError
 
 OURS = re.compile(r"[+.][0-9a-f]{12}\.[0-9a-f]{12}$")  # what compile adds to a chart's version
 
@@ -58,7 +60,7 @@ def stored(client: Client, namespace: str, names: Iterable[str]) -> dict[str, St
     deployed: dict[str, tuple[str, bool]] = {}
     for secret in sorted(secrets, key=lambda item: int(item["metadata"]["labels"]["version"])):
         name = secret["metadata"]["labels"]["name"]
-        release = _decoded(secret["data"]["release"])
+        release = _decoded(secret)
         chart, info = release["chart"]["metadata"], release["info"]
         manifest, ours = release.get("manifest", ""), bool(OURS.search(chart["version"]))
         if info["status"] == "deployed":
@@ -75,13 +77,21 @@ def fail(client: Client, namespace: str, release: Stored, why: str) -> None:
     next upgrade, which a deletion of the revision would lose. Raises `ApiError` 409 when helm writes it at the same time."""
     path = client.path("v1", "Secret", namespace, f"sh.helm.release.v1.{release.name}.v{release.revision}")
     secret = client.request("GET", path)
-    content = _decoded(secret["data"]["release"])
+    content = _decoded(secret)
     content["info"] |= {"status": "failed", "description": why}
     secret["data"]["release"] = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(content).encode()))).decode()
     secret["metadata"]["labels"]["status"] = "failed"
     client.request("PUT", path, secret, {"fieldManager": MANAGER})
 
 
-def _decoded(data: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(data))))
-    return found
+def _decoded(secret: Object) -> dict[str, Any]:
+    """What helm wrote into a release's Secret. Raises `PreflightError` where that is not there any more."""
+    try:
+        found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
+        if found["name"] and found["version"] and found["info"]["status"] and found["chart"]["metadata"]["version"]:
+            return found
+    except (ValueError, OSError, EOFError, zlib.error, LookupError, TypeError):  # OSError: no gzip; ValueError: no base64, no JSON
+        pass
+    name, namespace = secret["metadata"]["name"], secret["metadata"].get("namespace", "")
+    what = f"the Secret {name}, in which helm keeps a release, cannot be read: somebody has changed it"
+    raise PreflightError(what, todo=f"restore it, or have helm forget that revision: kubectl delete secret {name} -n {namespace}")

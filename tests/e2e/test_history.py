@@ -172,6 +172,31 @@ def test_drift_sees_a_secret_and_a_crd_that_somebody_edited(site: Site, eventual
     assert "left it" in site.invoke("drift").stdout
 
 
+def test_a_record_and_a_release_that_somebody_changed_are_told(site: Site) -> None:
+    site.deploy()
+    client = site.client()
+
+    def spoil(name: str, key: str, value: str) -> str:
+        path = client.path("v1", "Secret", site.namespace, name)
+        before = client.request("GET", path)["data"][key]
+        client.request("PATCH", path, {"data": {key: value}}, {}, "application/merge-patch+json")
+        return str(before)
+
+    for value in ("AAAA", "", base64.b64encode(base64.b64encode(b"{}")).decode()):
+        spoil(f"syntho-deploy-{site.name}-record-1", "record", value)
+        assert "the record 1 cannot be read: its Secret" in site.invoke("drift", code=4).stderr
+    assert "cannot be read" in site.invoke("history").stdout
+    assert "nothing to do" in site.invoke("deploy").stdout
+    assert [item["number"] for item in site.invoke("history", "--json").json] == [1, 2]
+    assert "left it" in site.invoke("drift").stdout
+    name = "sh.helm.release.v1.syntho-ui.v1"
+    before = spoil(name, "release", "AAAA")
+    assert f"the Secret {name}, in which helm keeps a release, cannot be read" in site.invoke("plan", code=4).stderr
+    assert f"kubectl delete secret {name} -n {site.namespace}" in site.invoke("deploy", code=4).stderr
+    spoil(name, "release", before)
+    assert "nothing to do" in site.invoke("plan").stdout
+
+
 def test_drift_needs_a_deploy_to_compare_with(site: Site) -> None:
     assert "nothing was deployed to here from here yet" in site.invoke("drift", code=3).stderr
 
