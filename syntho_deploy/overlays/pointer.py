@@ -129,13 +129,15 @@ def named(document: Json, keys: Keys) -> str:
 
 
 def nearest_path(document: Json, keys: Keys) -> str:
-    """The pointer of the document's own path that is most like `keys`, or nothing."""
+    """The pointer of the document's own path that is most like `keys`, else the shortest that ends with it, or nothing."""
     wanted = text(keys)
     matcher = SequenceMatcher(b=wanted.lower(), autojunk=False)
-    best, score = "", 0.5
+    best, score, same = "", 0.5, ""
     for found, _ in walk(document):
         candidate = text(found)
         matcher.set_seq1(candidate.lower())
         if matcher.real_quick_ratio() > score and matcher.quick_ratio() > score and (ratio := matcher.ratio()) > score:
             best, score = candidate, ratio
-    return best
+        elif candidate.endswith(wanted) and wanted and (not same or len(candidate) < len(same)):
+            same = candidate
+    return best or same

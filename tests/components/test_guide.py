@@ -248,6 +248,45 @@ def test_the_backends_key_where_the_guide_means_it_is_right_or_said_to_have_no_e
     assert [str(error).count("/backend/secret_key has no effect") for error in errors] == ([] if pinned.pin == "1.9.7" else [1])
 
 
+# what compiles as it stands, and where lint says what is wrong with it: rule and object
+LEFT = "left-placeholder"
+FOUND_BY_LINT: dict[str, tuple[str, Json, set[tuple[str, str]]]] = {
+    "images with the tag left open": (
+        RAY,
+        {part: {"repository": "syntho.azurecr.io/x", "tag": "<tag>"} for part in ("operatorImage", "image")},
+        {(LEFT, "ray"), ("invalid-image", "Deployment/kuberay-operator"), ("invalid-image", "RayCluster/ray-cluster")},
+    ),
+    "the licence left open": (RAY, {"SynthoLicense": "<syntho-license-key>"}, {(LEFT, "ray"), ("literal-secret", "ray")}),
+    "a class that exists on AKS": (
+        RAY,
+        {"storage": {"storageClassName": "default"}},
+        {("unknown-storage-class", "PersistentVolumeClaim/ray-workflows-claim")},
+    ),
+    "https without a certificate": (UI, {"frontend_protocol": "https"}, {("https-without-tls", "syntho-ui")}),
+    "the site left open": (UI, {"frontend_url": "<hostname-or-ip>"}, {(LEFT, "syntho-ui"), ("invalid-host", "syntho-ui")}),
+    "the backend's database left open": (
+        UI,
+        {"backend": {"db": {"host": "<hostname>", "port": "<port>", "user": "<username>", "password": "<password>", "name": "<database>"}}},
+        {(LEFT, "syntho-ui"), ("invalid-host", "syntho-ui"), ("out-of-range", "syntho-ui")},
+    ),
+    "the switch of the backend's database alone": (UI, {"backend": {"database_enabled": False}}, {("missing-database", "syntho-ui")}),
+    "the first administrator's password": (UI, {"backend": {"user": {"password": "password"}}}, {("public-credential", "syntho-ui")}),
+    "the core's database left open": (
+        UI,
+        {"core": {"db": {"username": "<database-username>", "host": "<database-host>", "port": "<database-port>"}}},
+        {(LEFT, "syntho-ui"), ("invalid-host", "syntho-ui"), ("out-of-range", "syntho-ui")},
+    ),
+    "the core's database where the guide says that it is": (UI, {"core": {"db": {"host": "backend"}}}, {("unserved-url", "Deployment/core")}),
+    "Ray's head by the guide's name, in its place": (UI, {"core": {"ray_address": "ray-cluster-ray-head"}}, {("ray-address-elsewhere", "syntho-ui")}),
+}
+
+
+@pytest.mark.parametrize("name", FOUND_BY_LINT)
+def test_lint_says_what_is_wrong_with_a_snippet_that_compiles(pinned: Pinned, name: str) -> None:
+    chart, snippet, expected = FOUND_BY_LINT[name]
+    assert {(one.rule, one.object) for one in pinned.faults([], **{chart: pasted(snippet)})} >= expected
+
+
 def test_the_guides_fernet_key_is_refused() -> None:
     spec = SecretSpec("core.secret_key", Mark("envs/it.yaml", 1), file="key")
     with pytest.raises(PreflightError, match="is not a Fernet key"):

@@ -23,7 +23,7 @@ from syntho_deploy.overlays.layers import components
 from syntho_deploy.overlays.pointer import compile_pointer
 from syntho_deploy.secrets.sentinels import TOKEN, label
 from syntho_deploy.vendor import load_pin, vendor
-from tests.components import test_components, test_network_policies, test_services_outside
+from tests.components import test_components, test_guide, test_network_policies, test_services_outside
 from tests.components.conftest import DIGESTS, PINS, VARIABLES, Pinned
 from tests.conftest import copy_project, only_used, write_files
 
@@ -624,6 +624,29 @@ def test_every_component_is_claimed_and_those_that_differ_here_are_known(root: P
     assert {str(path.parent.relative_to(root / SEARCH[0] / "components")) for path in (root / SEARCH[0]).rglob("*.values.yaml")} | {
         str(path.parent.relative_to(root / SEARCH[0] / "components")) for path in (root / SEARCH[0]).rglob("*.manifests.yaml")
     } == PINNED
+
+
+ELSEWHERE = {  # snippets of the guide for Ray, whose values have moved at this pin: where to
+    "images of Ray": "/kuberay-operator/image", "pull secret of Ray": "/ray-cluster/imagePullSecrets", "cluster name": "/ray-cluster",
+    "one pool, though the text says two": "/ray-cluster/head", "one pool, though the text says head only": "/ray-cluster/head",
+}  # fmt: skip
+IN_A_SECRET = {"licence of Ray", "databases of the backend", "database of the core"}  # of the chart's own, at this pin
+WITH_REDIS = "pull secret of the UI, Redis aside"
+
+
+@pytest.mark.parametrize("name", sorted(set(test_guide.RIGHT) - IN_A_SECRET - {WITH_REDIS}))
+def test_a_snippet_of_the_guide_arrives_here_or_is_told_where_its_value_went(here: Pinned, name: str) -> None:
+    chart, snippet, _ = test_guide.RIGHT[name]
+    if name not in ELSEWHERE:
+        test_guide.test_a_snippet_that_fits_the_chart_arrives(here, name)
+        return
+    with pytest.raises(InputError, match=f"the nearest path is {ELSEWHERE[name]}"):
+        test_guide.paste(here, chart, snippet)
+
+
+@pytest.mark.parametrize("name", test_guide.WRONG)
+def test_a_snippet_that_does_not_fit_says_here_too_what_is_wrong(here: Pinned, name: str) -> None:
+    test_guide.test_a_snippet_that_does_not_fit_says_what_is_wrong(here, name)
 
 
 def test_services_outside_are_read_from_the_charts(here: Pinned) -> None:

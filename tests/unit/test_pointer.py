@@ -126,3 +126,9 @@ def test_every_path_of_a_document_survives_being_written(document: Any) -> None:
 def test_any_text_is_a_path_or_a_sentence(document: Any, text: str) -> None:
     with suppress(pointer.PointerError):  # anything else is a traceback
         at(document, text)
+
+
+def test_the_nearest_path_of_a_key_that_moved_is_the_one_that_ends_with_it() -> None:
+    document = {"ray-cluster": {"more": {"head": 1}, "head": {"image": "x"}}, "worker": 1}
+    assert pointer.nearest_path(document, ("head",)) == "/ray-cluster/head"
+    assert pointer.nearest_path(document, ("nothing-like-it",)) == ""
