@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from syntho_deploy.errors import PreflightError
 from syntho_deploy.helm import Helm
 from syntho_deploy.vendor import load_pin, vendor
 from tests.components.test_pin_2026 import with_charts
-from tests.conftest import copy_project
+from tests.conftest import copy_project, write_files
 from tests.template.conftest import SHIPPED, at_pin
 
 VERSIONS = [f"1.{minor}" for minor in range(25, 37)]
@@ -43,6 +44,28 @@ def test_every_supported_kubernetes_takes_what_is_compiled(shipped: Path, helm: 
         project = Project.load(folder, name)
         context = Context(project, project.compile(helm), helm)
         assert [finding for rule in RULES for finding in rule(context)] == [], name
+
+
+@pytest.mark.parametrize(
+    ("version", "found"),
+    [("1.25", ["unknown_field"]), ("1.26", ["removed_api", "unknown_field"]), ("1.28", ["removed_api"]), ("1.36", ["removed_api"])],
+)
+def test_what_a_version_of_kubernetes_does_not_take_is_found(shipped: Path, helm: Helm, version: str, found: list[str], tmp_path: Path) -> None:
+    folder = copy_project(shipped, tmp_path / "project")
+    file = folder / "envs" / "prod.yaml"
+    file.write_text(
+        re.sub(r"^  kubernetes: .*$", f'  kubernetes: "{version}"', file.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8"
+    )
+    scaled = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "backend"}, "maxReplicas": 2}
+    sidecar = [{"op": "add", "path": "/spec/template/spec/initContainers", "value": [{"name": "a", "image": "a", "restartPolicy": "Always"}]}]
+    write_files(folder / "overlays" / "prod", {
+        "syntho-ui.objects/a.yaml": json.dumps({"apiVersion": "autoscaling/v2beta2", "kind": "HorizontalPodAutoscaler",
+                                                "metadata": {"name": "a"}, "spec": scaled}),
+        "syntho-ui.manifests.yaml": json.dumps([{"target": {"kind": "Deployment", "name": "backend"}, "patch": sidecar}]),
+    })  # fmt: skip
+    project = Project.load(folder, "prod")
+    context = Context(project, project.compile(helm), helm)
+    assert sorted(rule.__name__ for rule in RULES if list(rule(context))) == found
 
 
 @pytest.mark.upstream
