@@ -271,6 +271,8 @@ def sources_of(project: Project, helm: Helm, of: str, at: str) -> list[tuple[Ori
     manifest = _manifest(project, of)
     if manifest:
         keys = _nearest_keys(manifest.item, at)
+        if gone := _removed_by(project, manifest, keys, at):
+            return [(gone, "")]
         set_by = origins(project, manifest.origins, keys)
         found += [(origin(project, manifest.added, not set_by, keys), "")] if manifest.added else []
         found += [(one, "") for one in set_by]
@@ -285,6 +287,17 @@ def sources_of(project: Project, helm: Helm, of: str, at: str) -> list[tuple[Ori
             set_by = origins(project, project.origins[chart], leaf)
             found += [(one, source) for one in set_by] or [(None, f"{source} ({DEFAULT})")]
     return found
+
+
+def _removed_by(project: Project, manifest: Manifest, keys: Keys, at: str) -> Origin | None:
+    """The operation that took a field out of an object, or something around it. keys: as far as the field's path is there."""
+    there = pointer.named(manifest.item, keys)
+    rest = pointer.parse(at.removeprefix(there)) if at.startswith(f"{there}/") else ()
+    for end in range(1, len(rest) + 1):
+        set_by = origins(project, manifest.origins, (*keys, *rest[:end]))
+        if set_by and set_by[-1].op == "remove":
+            return set_by[-1]
+    return None
 
 
 def _behind(project: Project, of: str, at: str) -> tuple[str, str]:

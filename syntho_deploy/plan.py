@@ -127,8 +127,8 @@ def make(client: Client, compiled: Compiled, force_conflicts: bool = False) -> P
         scaled = pool.submit(Ignored.read, client, environment.root, namespace)
         kinds = {(item["apiVersion"], item["kind"]) for item in compiled.objects} | {("v1", "Pod"), ("v1", "PersistentVolumeClaim")}
         listed = pool.submit(snapshot, client, namespace, sorted(kinds))
-        new = [namespace] if homeless.result() else []
         releases = stored(client, namespace, [chart.release.name for chart in compiled.charts.values()])
+        new = [namespace] if homeless.result() else []
         _refuse_pending(releases.values(), environment.name)
         old = {name: found.objects for name, found in releases.items()}
         left = {(item["apiVersion"], item["kind"]) for items in old.values() for item in items} - kinds
@@ -144,6 +144,9 @@ def make(client: Client, compiled: Compiled, force_conflicts: bool = False) -> P
     for name, chart in compiled.charts.items():
         objects += _leaving(name, chart, old.get(chart.release.name, []), live)
     objects = [_of_database(item, compiled, live) if item.label in compiled.roles.databases else item for item in objects]
+    objects += [
+        ObjectPlan(REFUSED, "", "Secret", name, reason=f"it {why}; {store.FAULT_TODO}") for name, why in store.faults(compiled, secrets).items()
+    ]
     due = {chart.release.name: chart.version for name, chart in compiled.charts.items() if _is_due(releases, chart, name, objects)}
     looked_at = {label(item): item for item in [*(item for items in old.values() for item in items), *compiled.objects]}
     return Plan(
@@ -183,7 +186,18 @@ def add_origins(plan: Plan, sources: Callable[[str, str], list[tuple[Any, str]]]
     for item in plan.objects:
         for change in item.changes if item.action != KEPT else ():
             found = [f"{origin.at}" if origin else source for origin, source in sources(item.label, change.path) if origin is None or origin.in_force]
-            item.origins[change.path] = ", ".join(dict.fromkeys(found)) or "the chart's template"
+            item.origins[change.path] = ", ".join(dict.fromkeys(found)) or _without_source(change)
+
+
+def _without_source(change: Change) -> str:
+    """What set a field that no value reaches and no operation names."""
+    if change.after == diff.ABSENT:
+        return "nothing sets it now"
+    if change.path.endswith(f"/{KEEP.replace('/', '~1')}"):
+        return "deploy keeps volumes"
+    if re.search(r"/env/\[name=SECRET_\w+\]$", change.path) and "valueFrom" in str(change.after):
+        return "made for the variable that names it"
+    return "the chart's template"
 
 
 def _is_due(releases: Mapping[str, Stored], chart: CompiledChart, name: str, objects: Iterable[ObjectPlan]) -> bool:

@@ -27,6 +27,7 @@ PLACEHOLDER = re.compile(r"(\$\$)|\$\{secret:([^}|]+)(\|url)?\}")
 DOCKER_CONFIG, TLS = "kubernetes.io/dockerconfigjson", "kubernetes.io/tls"
 DOCKER_KEY, CERTIFICATE, PRIVATE_KEY = ".dockerconfigjson", "tls.crt", "tls.key"
 ATTEMPTS = 5
+FAULT_TODO = "remove it, or wait until it is gone, or give the environment's secret another name"
 
 
 @dataclass(frozen=True)
@@ -272,8 +273,25 @@ def due(compiled: Compiled, live: dict[str, Object | None]) -> list[str]:
 
     live: what `learn` found.
     """
-    absent = {need.name: need.missing(live[need.name]) for need in wanted(compiled)}
+    absent = {need.name: need.missing(live[need.name]) for need in wanted(compiled) if not _fault(need, live[need.name])}
     return [f"{name} ({', '.join(missing)})" for name, missing in absent.items() if missing]
+
+
+def faults(compiled: Compiled, live: dict[str, Object | None]) -> dict[str, str]:
+    """The Secrets that `ensure` would refuse to complete, by name, and why. live: what `learn` found."""
+    return {need.name: fault for need in wanted(compiled) if (fault := _fault(need, live[need.name]))}
+
+
+def _fault(need: Wanted, live: Object | None) -> str:
+    """Why a live Secret cannot be completed; empty where it can."""
+    if live is None:
+        return ""
+    if since := live["metadata"].get("deletionTimestamp"):
+        return f"is being deleted since {since}, held by {', '.join(live['metadata'].get('finalizers') or []) or 'nothing'}"
+    if live.get("type", "Opaque") != need.type:
+        return f"exists with the type {live.get('type')}, this environment needs {need.type}"
+    lacking = need.missing(live) if live.get("immutable") else []
+    return f"is immutable, and lacks {', '.join(lacking)}" if lacking else ""
 
 
 def stored_values(compiled: Compiled, live: dict[str, Object | None]) -> dict[str, str]:
@@ -330,14 +348,8 @@ def _texts(live: Object | None) -> dict[str, str]:
 
 def _completed(compiled: Compiled, need: Wanted, live: Object | None, values: Values) -> Object | None:
     """The Secret to write, or None when nothing is missing in the live one."""
-    if live and live.get("type", "Opaque") != need.type:
-        what = f"the Secret {need.name} exists with the type {live.get('type')}, this environment needs {need.type}"
-        raise PreflightError(what, todo="remove it, or give the environment's secret another name")
-    if live and (since := live["metadata"].get("deletionTimestamp")):
-        held = ", ".join(live["metadata"].get("finalizers") or []) or "nothing"
-        raise PreflightError(
-            f"the Secret {need.name} is being deleted since {since}, held by {held}", todo="wait until it is gone, then run it again"
-        )
+    if fault := _fault(need, live):
+        raise PreflightError(f"the Secret {need.name} {fault}", todo=FAULT_TODO)
     missing = need.missing(live)
     if live and not missing:
         return None
@@ -354,8 +366,9 @@ def changed(compiled: Compiled, need: Wanted, live: Object | None, content: dict
     data |= {key: base64.b64encode(text.encode("utf-8", "surrogateescape")).decode() for key, text in content.items()}
     annotations = (live or {}).get("metadata", {}).get("annotations") or {}
     times = {**_times(annotations), **dict.fromkeys(content, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")}
+    labels = (live or {}).get("metadata", {}).get("labels") or {}  # whoever made it stays named: the write is a forced one
     metadata: Object = {
-        "name": need.name, "namespace": compiled.environment.target.namespace, "labels": dict(LABELS),
+        "name": need.name, "namespace": compiled.environment.target.namespace, "labels": {key: labels.get(key, LABELS[key]) for key in LABELS},
         "annotations": {ENVIRONMENT: compiled.environment.name, CREATED: json.dumps(times, sort_keys=True)},
     }  # fmt: skip
     if live:

@@ -59,6 +59,6 @@ def test_a_volume_and_a_secret_that_are_being_deleted_are_refused(site: Site, le
     _let_go(site, path)
     if not leaves:
         path = _delete_held(site, "v1", "Secret", "syntho-ui-secrets")
-        assert "+ Secret/syntho-ui-secrets (" in site.invoke("plan", code=2).stdout
-        assert "the Secret syntho-ui-secrets is being deleted since 20" in site.invoke("deploy", code=4).stderr
+        assert "x Secret/syntho-ui-secrets  (it is being deleted since 20" in site.invoke("plan", code=4).stdout
+        assert "Secret/syntho-ui-secrets: it is being deleted since 20" in site.invoke("deploy", code=4).stderr
         _let_go(site, path)

@@ -151,6 +151,29 @@ def test_registries_share_a_pull_secret_and_one_that_is_there_is_completed(site:
     assert '"mirror" and "twin" are both credentials for' in site.invoke("secrets", code=3).stderr
 
 
+def test_a_secret_that_cannot_be_completed_is_refused_by_plan_and_deploy_alike(site: Site) -> None:
+    client = site.client()
+    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
+    client.create({"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": {"name": "syntho-cr-secret", "namespace": site.namespace}})
+    words = "it exists with the type Opaque, this environment needs kubernetes.io/dockerconfigjson"
+    assert f"x Secret/syntho-cr-secret  ({words}" in site.invoke("plan", code=4).stdout
+    assert f"Secret/syntho-cr-secret: {words}" in site.invoke("deploy", code=4).stderr
+    assert client.get("v1", "Secret", site.namespace, "syntho-ui-secrets") is None
+
+
+@pytest.mark.thorough
+def test_whoever_made_a_secret_stays_named_on_it(site: Site) -> None:
+    client, labels = site.client(), {"app.kubernetes.io/managed-by": "external-secrets"}
+    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
+    metadata = {"name": "syntho-ui-secrets", "namespace": site.namespace, "labels": labels}
+    client.request("POST", client.path("v1", "Secret", site.namespace), {"metadata": metadata, "stringData": {"own": "x"}}, {"fieldManager": "eso"})
+    site.invoke("secrets")
+    found = site.get("Secret", "syntho-ui-secrets", "v1")
+    assert found is not None
+    assert found["metadata"]["labels"] == labels
+    assert {"own", "license"} < set(found["data"])
+
+
 def test_a_fernet_key_must_be_one(site: Site) -> None:
     _source(site, "core.secret_key", {"env": "KEY"})
     site.variables["KEY"] = "UNIbrRR0CnhPEB0BXKQSDASaNzT1IYgQWWaLyQ1W1iPg="  # 33 bytes

@@ -12,8 +12,10 @@ import yaml
 
 from syntho_deploy import documents, explain
 from syntho_deploy.compile import Project
+from syntho_deploy.diff import ABSENT, Change
 from syntho_deploy.errors import InputError
 from syntho_deploy.helm import Helm
+from syntho_deploy.plan import ObjectPlan, Plan, add_origins
 
 
 def _overlay(project: Path, operations: list[dict[str, Any]], file: str = "syntho-ui.values.yaml") -> None:
@@ -240,3 +242,27 @@ def test_a_secret_of_the_chart_and_a_whole_object_can_be_asked_for(project: Path
     found = _one(project, helm, "Secret/core-secret:/stringData/core.secret_key")
     assert (found.value, found.reaches) == ("${secret:core.secret_key}", ("syntho-ui:/core/secret_key",))
     assert _one(project, helm, "Deployment/core").value["kind"] == "Deployment"
+
+
+def test_a_field_that_a_patch_took_out_is_told_by_the_patch(project: Path, helm: Helm) -> None:
+    patch = [{"op": "remove", "path": "/spec/template/spec/imagePullSecrets"}]
+    _overlay(project, [{"target": {"kind": "Deployment", "name": "frontend"}, "patch": patch}], "syntho-ui.manifests.yaml")
+    loaded = Project.load(project, "local")
+    loaded.compile(helm)
+    for at in ("/spec/template/spec/imagePullSecrets", "/spec/template/spec/imagePullSecrets/[name=syntho-cr-secret]"):
+        ((found, source),) = explain.sources_of(loaded, helm, "Deployment/frontend", at)
+        assert found is not None
+        assert (found.layer, found.op, source) == ("local", "remove", "")
+
+
+def test_a_field_without_a_source_is_not_said_to_be_the_charts_where_it_is_not() -> None:
+    keep, gone = Change("/metadata/annotations/helm.sh~1resource-policy", ABSENT, "keep"), Change("/spec/replicas", 2, ABSENT)
+    variable = Change("/spec/env/[name=SECRET_A_URL]", ABSENT, {"valueFrom": {}})
+    plan = Plan("here", "", {}, [ObjectPlan("update", "ui", "Deployment", "core", (keep, gone, variable, Change("/spec/x", 1, 2)))])
+    add_origins(plan, lambda of, path: [])
+    assert list(plan.objects[0].origins.values()) == [
+        "deploy keeps volumes",
+        "nothing sets it now",
+        "made for the variable that names it",
+        "the chart's template",
+    ]
