@@ -319,6 +319,10 @@ class Project:
                         values, done = apply(values, operations, self.lookup, layer.name, claimed, errors, values=True)
                         plain += done
             self._open.remove(chart)
+            if not isinstance(values, dict):
+                mark = claimed.origin(())[-1].mark if claimed.origin(()) else self.vendored.charts[chart] / "values.yaml"
+                errors.append(InputError(f"the values of the chart {chart} must be a mapping", mark, "give each of them by its own path"))
+                values = self.defaults(chart)
             self._values[chart] = values
         return self._values[chart]
 

@@ -53,7 +53,8 @@ def _texts(value: Json, inside: Keys) -> Iterator[str]:
                 here = here[key]
             except (KeyError, IndexError, TypeError):
                 return
-    yield from (text for _, text in walk(here) if isinstance(text, str))
+    for _, found in walk(here):
+        yield from found if isinstance(found, dict) else [found] if isinstance(found, str) else ()
 
 
 def _variable(project: Project, name: str) -> Iterator[str]:

@@ -104,7 +104,7 @@ def apply(
                 InputError(f"the test of {operation.path} failed: it is {found!r:.200}", operation.mark, "the chart changed: review this file")
             )
         except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
-            errors.append(InputError(f"{operation.op} {operation.path}: {error}", operation.mark))
+            errors.append(InputError(f"{_named(operation)}: {error}", operation.mark))
     return patched, plain
 
 
@@ -122,6 +122,8 @@ def _compile(
         if operation.op == "move":
             removed = source
             _claim(source, operation, layer, layers)
+            if f"{operation.path}/".startswith(f"{operation.source}/") and operation.path != operation.source:
+                raise InputError(f"{_named(operation)}: nothing moves into itself", operation.mark, "copy it there, or move it to another place")
         else:
             copied = source
     with _without(document, removed):
@@ -194,20 +196,25 @@ def _vouched(numeric: list[Keys], document: Json, tested: Tree[bool], operation:
             raise InputError(f"{operation.op}: nothing says which item {at} is", operation.mark, todo)
 
 
+def _named(operation: Operation) -> str:
+    """An operation and its path, for a message."""
+    return f"{operation.op} {operation.path}" if operation.path else f"{operation.op} of the whole document"
+
+
 def _claim(keys: Keys, operation: Operation, layer: str, layers: Layers) -> None:
     clash = layers.clash(keys, layer)
     if clash and not operation.overrides:
         other, mark = clash
         what = "this path" if other == keys else f"{pointer.text(other)}, above it," if len(other) < len(keys) else "a path below it"
         todo = "if this should win, add: overrides: true"
-        raise InputError(f"{operation.op} {operation.path}: {what} was set by {shown(mark)}", operation.mark, todo)
+        raise InputError(f"{_named(operation)}: {what} was set by {shown(mark)}", operation.mark, todo)
 
 
 def _quotable(value: Json, operation: Operation) -> None:
     for keys, item in walk(value):
         if isinstance(item, int | float) and not isinstance(item, bool) and not EXPONENT_BELOW <= abs(item) < UNQUOTED_LIMIT and item:
             at = f" at {pointer.text(keys)}" if keys else ""
-            raise InputError(f"{operation.op} {operation.path}: Helm prints the number {item}{at} as {item:e}", operation.mark, f'quote it: "{item}"')
+            raise InputError(f"{_named(operation)}: Helm prints the number {item}{at} as {item:e}", operation.mark, f'quote it: "{item}"')
 
 
 def _at(document: Json, keys: Keys) -> Json:

@@ -41,7 +41,8 @@ def _texts(layer: Layer, charts: Iterable[str]) -> Iterator[str]:
         operations += [one for patch in load_manifest_patches(manifests) for one in patch.operations] if manifests else []
         items: list[Json] = [[one.path, one.source, one.value] for one in operations]
         items += [documents.load(file).data for file in layer.objects(chart)]
-        yield from (text for item in items for _, text in documents.walk(item) if isinstance(text, str))
+        for _, value in (found for item in items for found in documents.walk(item)):
+            yield from value if isinstance(value, dict) else [value] if isinstance(value, str) else ()
 
 
 def _collect(text: str, by: str, roles: Roles, names: dict[str, str]) -> None:

@@ -61,7 +61,10 @@ def _of_layer(folder: Path, expected: list[str], component: bool) -> list[InputE
     todo = f"an overlay folder has: {', '.join(expected)}"
     errors = []
     for path in _entries(folder):
-        if path.name in expected and path.is_dir() == path.name.endswith(".objects"):
+        folder_wanted = path.name.endswith(".objects")
+        if path.name in expected and not (path.is_dir() if folder_wanted else path.is_file()):
+            errors.append(InputError(f"must be a {'folder' if folder_wanted else 'file'}", path, "put one there, or remove it"))
+        elif path.name in expected:
             inside = _entries(path) if path.is_dir() else ()
             errors += [InputError("nothing reads this", one, "an object is a file *.yaml") for one in inside if one.suffix != ".yaml"]
         elif not (component and path.is_dir() and _holds_component(path, expected)):

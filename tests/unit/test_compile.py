@@ -340,7 +340,7 @@ MISTAKES: dict[str, tuple[dict[str, str], str, str]] = {
         "does not render with these values",
     ),
     "values of a wrong kind": (
-        {"overlays__dev__one_values_yaml": "- {op: replace, path: '', value: [1]}\n"},
+        {"overlays__dev__one_values_yaml": OWN + "- {op: replace, path: /size, value: 'a\"b'}\n"},
         "",
         "does not render with these values",
     ),
@@ -473,3 +473,11 @@ def test_a_variable_that_nothing_uses_is_an_error_once_all_is_applied(sandbox: P
         compiled(sandbox, helm)
     assert isinstance(caught.value.where, Mark)
     assert caught.value.where.line == file.read_text().splitlines().index("  hots: x") + 1
+
+
+@pytest.mark.parametrize("value", ["[1]", "null", "text"])
+def test_values_that_are_no_mapping_are_refused_at_the_operation(sandbox: Path, value: str) -> None:
+    write_files(sandbox, {"overlays/local/ray.values.yaml": f"- {{op: add, path: '', value: {value}, overrides: true}}\n"})
+    with pytest.raises(InputError, match="the values of the chart ray must be a mapping") as caught:
+        Project.load(sandbox, "local").values()
+    assert str(caught.value.where).endswith("overlays/local/ray.values.yaml:1:3")

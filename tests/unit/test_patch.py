@@ -19,6 +19,7 @@ from syntho_deploy.helm import Helm
 from syntho_deploy.overlays import patch, pointer
 from syntho_deploy.overlays.origins import Layers, Operation
 from syntho_deploy.overlays.patch import apply, load_manifest_patches, load_operations, load_values_patch
+from syntho_deploy.overlays.variables import substitute
 from tests.conftest import write_files
 
 FILE = Path("/nowhere/core.values.yaml")
@@ -135,6 +136,8 @@ STRICT = {
     "overrides as text": ("- {op: remove, path: /core, overrides: 'yes'}", 1, "must be true or false", ""),
     "no mapping": ("- add", 1, "must be a mapping", ""),
     "no list": ("op: add", 1, "must be a list of operations", "- op: replace"),
+    "a move into itself": ("- {op: move, from: /core, path: /core/image/x}", 1, "nothing moves into itself", "copy it there"),
+    "a path with an open reference": ("- {op: add, path: '/core/${host', value: 1}", 1, '"${host" has no end', "close it"),
     "a bare index": ("- {op: replace, path: /env/1/value, value: x}", 1, "nothing says which item /env/1 is", "[name=…]"),
     "a bare index in from": ("- {op: copy, from: /env/1, path: /x}", 1, "nothing says which item /env/1 is", "op: test on /env/1"),
     "a test of another index": ("- {op: test, path: /env/0/name, value: A}\n- {op: remove, path: /env/1}", 2, "nothing says which", ""),
@@ -291,6 +294,19 @@ def test_a_value_that_a_variable_gave_is_not_shared() -> None:
     result = patched({}, "- {op: add, path: /x, value: '${list}'}\n- {op: add, path: /x/-, value: 2}")
     assert result["x"] == [*VARIABLES["list"], 2]
     assert VARIABLES["list"] == [1, {"a": "b"}]
+
+
+def test_a_key_may_hold_a_variable_and_two_may_not_become_one() -> None:
+    values = {"a": "x", "b": "x"}
+    assert substitute({"${a}.y": ["${b}"], "$${k}": 1}, lambda name, where: values[name], Mark("f")) == {"x.y": ["x"], "${k}": 1}
+    with pytest.raises(InputError, match="become the same"):
+        substitute({"${a}": 1, "${b}": 2}, lambda name, where: values[name], Mark("f"))
+
+
+@pytest.mark.parametrize("value", ["${host", "a ${host b", {"x": ["${secret:a.b"]}, {"${host": 1}])
+def test_a_reference_without_an_end_is_refused(value: Any) -> None:
+    with pytest.raises(InputError, match="has no end"):
+        substitute(value, lambda name, where: "x", Mark("f"))
 
 
 def test_a_mapping_inside_a_text_is_refused() -> None:

@@ -78,3 +78,13 @@ def test_an_overlay_behind_another_of_the_same_environment_is_one(tmp_path: Path
     (fault,) = found(tmp_path, {"pin/dev/ui.values.yaml": "[]"})
     assert fault.where == tmp_path / "overlays/dev"
     assert "pin/dev goes before it" in fault.what
+
+
+def test_a_link_to_nothing_and_a_folder_in_a_files_place_are_faults(tmp_path: Path) -> None:
+    write_files(tmp_path, {"overlays/dev/ray.manifests.yaml/x.yaml": "", "overlays/dev/ray.objects": ""})
+    (tmp_path / "overlays/dev/ray.values.yaml").symlink_to("nowhere.yaml")
+    assert [(fault.where, fault.what) for fault in found(tmp_path, {})] == [
+        (tmp_path / "overlays/dev/ray.manifests.yaml", "must be a file"),
+        (tmp_path / "overlays/dev/ray.objects", "must be a folder"),
+        (tmp_path / "overlays/dev/ray.values.yaml", "must be a file"),
+    ]
