@@ -111,10 +111,15 @@ class Postgres(_Server):
     SQL = """
     CREATE ROLE core LOGIN PASSWORD '{0}'; CREATE DATABASE core OWNER core;
     CREATE ROLE backend LOGIN PASSWORD '{0}'; CREATE DATABASE backend OWNER backend;
+    CREATE ROLE restored LOGIN PASSWORD '{0}';
     CREATE ROLE poor LOGIN PASSWORD '{0}'; CREATE ROLE blind LOGIN PASSWORD '{0}';
     CREATE ROLE hidden LOGIN PASSWORD '{0}'; CREATE ROLE tls LOGIN PASSWORD '{0}'; CREATE ROLE clear LOGIN PASSWORD '{0}';
     CREATE ROLE reader LOGIN PASSWORD '{0}'; ALTER ROLE reader SET default_transaction_read_only = on;
     SET password_encryption = 'md5'; CREATE ROLE old LOGIN PASSWORD '{0}';
+    CREATE DATABASE restored OWNER restored;
+    CREATE DATABASE latin OWNER core ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0;
+    \\c restored
+    CREATE TABLE old (a int); CREATE TABLE mine (a int); ALTER TABLE mine OWNER TO restored; GRANT CREATE ON SCHEMA public TO restored;
     \\c core
     REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT CREATE ON SCHEMA public TO core, backend, old, clear, tls, reader;
     \\c backend
@@ -148,6 +153,7 @@ class Postgres(_Server):
         self.own()
         self.start(str(self.programs / "postgres"), "-D", str(data))
         self.up(lambda: self._psql("SELECT 1", check=False) == 0, lambda: self._psql(self.SQL.format(self.PASSWORD)))
+        self._made = (self.folder / "log").stat().st_size
 
     def _run(self, *argv: str) -> None:
         subprocess.run(argv, check=True, capture_output=True, user=self.user, cwd=self.folder)
@@ -161,7 +167,7 @@ class Postgres(_Server):
     @property
     def tables(self) -> int:
         """How many statements that write it was sent from outside."""
-        return sum(word in line for line in (self.folder / "log").read_text().splitlines()[-200:] for word in ("CREATE TABLE", "INSERT"))
+        return sum(word in line for line in (self.folder / "log").read_text()[self._made :].splitlines() for word in ("CREATE TABLE", "INSERT"))
 
 
 class Redis(_Server):

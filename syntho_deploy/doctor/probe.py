@@ -307,7 +307,9 @@ def _hmac(key: bytes, words: bytes) -> bytes:
 
 _STATE = """SELECT current_setting('server_version'), current_setting('server_version_num'), current_schema(),
 has_schema_privilege(current_schema(), 'CREATE'), pg_is_in_recovery(), current_setting('default_transaction_read_only'),
-(SELECT oid FROM pg_database WHERE datname = current_database())"""
+(SELECT oid FROM pg_database WHERE datname = current_database()), current_setting('server_encoding'),
+(SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p')
+AND NOT pg_has_role(c.relowner, 'USAGE') AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'))"""
 _IDENTITY = "SELECT system_identifier FROM pg_control_system()"
 
 
@@ -324,7 +326,7 @@ def _postgres(question: dict[str, Any], password: str | None) -> Answer:
             session.login(password)
         except _Refused as error:
             raise _login_fault(question, error, bool(session.encryption)) from None
-        version, number, schema, may_create, standby, read_only, oid = session.row(_STATE)
+        version, number, schema, may_create, standby, read_only, oid, encoding, foreign = session.row(_STATE)
         try:
             (cluster,) = session.row(_IDENTITY)
         except (_Refused, ValueError):  # of some clouds; then the names alone tell two databases apart
@@ -342,6 +344,14 @@ def _postgres(question: dict[str, Any], password: str | None) -> Answer:
     elif may_create != "t":
         todo = f'as its owner: GRANT CREATE ON SCHEMA "{schema}" TO "{user}"'
         lines.append(("error", f'"{user}" may not create tables in the schema {schema} of the database "{name}"', todo))
+    if foreign != "0":
+        what_of = f'{foreign} tables of the schema {schema} of "{name}" are another role\'s, and "{user}" can change none of them'
+        todo = f'as a superuser: ALTER TABLE … OWNER TO "{user}", or GRANT their owner TO "{user}"'
+        lines.append(("warning", f"{what_of}: an upgrade that has to fails", todo))
+    if encoding != "UTF8":
+        lines.append(
+            ("warning", f'the database "{name}" is encoded in {encoding}: not every text can be stored', "make it anew with ENCODING 'UTF8'")
+        )
     if standby == "t" or read_only == "on":
         what_is = "a standby" if standby == "t" else "read-only for this user"
         lines.append(("error", f"{_place(question)} is {what_is}: nothing can be written", "name the primary"))

@@ -107,6 +107,15 @@ def test_what_only_this_machine_does_not_reach_is_not_known() -> None:
 
 
 @needs_postgres
+def test_what_an_upgrade_will_stumble_on_is_told(postgres: Postgres) -> None:
+    state, what, todo = asked("postgres", postgres.port, PASSWORD, user="restored", name="restored")
+    words = '1 tables of the schema public of "restored" are another role\'s, and "restored" can change none of them'
+    assert (state, words in what, "OWNER TO" in todo) == ("warning", True, True)
+    state, what, _ = asked("postgres", postgres.port, PASSWORD, user="core", name="latin")
+    assert (state, "is encoded in LATIN1" in what) == ("warning", True)
+
+
+@needs_postgres
 def test_a_certificate_is_verified_by_the_ca_and_the_name(postgres: Postgres, tmp_path: Path) -> None:
     ca = postgres.authority.pem
     assert asked("postgres", postgres.port, PASSWORD, mode="verify-full", ca=ca)[0] == "ok"
