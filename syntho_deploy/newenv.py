@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from syntho_deploy import documents, edit, environment, schemas, tools
+from syntho_deploy import documents, edit, environment, schemas, transaction
 from syntho_deploy.compile import Project
 from syntho_deploy.documents import Json
 from syntho_deploy.environment import DNS_LABEL, GENERATORS, Environment, load_environment, load_roles
 from syntho_deploy.errors import DeployError, InputError, nearest, raise_all
-from syntho_deploy.helm import Helm
+from syntho_deploy.helm import at_hand
 from syntho_deploy.overlays.layers import Layer, components, layers
 from syntho_deploy.overlays.references import References
 from syntho_deploy.secrets import sources
@@ -48,11 +48,12 @@ class Answers:
 
 @dataclass(frozen=True)
 class Draft:
-    """What is to be written: the environment, first, and a copy of the overlay of the one that it is made from.
+    """What is to be written under `root`: the environment, first, and a copy of the overlay of the one that it is made from.
 
     notes: what a person should know; commands: what comes next.
     """
 
+    root: Path
     files: dict[Path, str | bytes]
     notes: tuple[str, ...]
     commands: tuple[str, ...]
@@ -63,9 +64,8 @@ class Draft:
         return str(next(iter(self.files.values())))
 
     def write(self) -> None:
-        """Write it. The environment comes last, since with it there is one."""
-        for path, content in reversed(self.files.items()):
-            documents.write(path, content)
+        """Write it, all or nothing: an overlay without its environment would be a file that nothing reads."""
+        transaction.write(self.root, {path: (None, text.encode() if isinstance(text, str) else text) for path, text in self.files.items()})
 
 
 class Terminal:
@@ -141,7 +141,7 @@ class _Making:
         copies = {folder.with_name(self.name) / path.relative_to(folder): path.read_bytes() for folder in own for path in _files(folder)}
         commands = [] if vendored else [run_vendor(self.pin.path).removeprefix("run: ")]
         commands += [f"invoke {task} --env={self.name}" for task in ("template", "secrets", "plan", "deploy")]
-        return Draft({self.root / "envs" / f"{self.name}.yaml": self.text, **copies}, tuple(self.notes), tuple(commands))
+        return Draft(self.root, {self.root / "envs" / f"{self.name}.yaml": self.text, **copies}, tuple(self.notes), tuple(commands))
 
     def _data(self, *keys: str) -> Json:
         """A value of the text as it is now; None where there is none."""
@@ -316,9 +316,8 @@ class _Making:
                     return False
                 project = Project(made, self.pin, vendored, self.roles, renamed)
                 project.values()
-                tool = next(one.tool for one in tools.status() if one.name == "helm")
-                if tool:
-                    project.compile(Helm(tool.path, tool.version, tools.cache_dir() / "helm"))
+                if helm := at_hand():
+                    project.compile(helm)
                 else:
                     self.notes.append("not rendered: there is no helm yet")
             except InputError as error:
