@@ -7,10 +7,12 @@ import gzip
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from syntho_deploy.steps import Steps
 from tests.e2e.observer import Observer
 from tests.e2e.permissions import DOCUMENTED, account, bind, sign_in
 from tests.e2e.site import Site
+from tests.unit.test_certificates import MIDDLE, OTHER, with_chain
 
 pytestmark = pytest.mark.administrator
 
@@ -428,6 +431,68 @@ def test_an_issuer_of_cert_manager_is_there_and_ready(home: Site, eventually: Ev
                 issuer["status"]["conditions"][0]["status"] = "True"
                 home.client().apply(issuer, force=True)
                 assert ill(doctor(home, "tls")) == []
+
+
+def test_a_tls_secret_is_judged_by_its_type_its_key_its_names_its_dates_and_its_chain(home: Site) -> None:
+    host, tls = "syntho.localhost", [{"hosts": ["syntho.localhost"], "secretName": "site"}]
+    patch = [{"op": "add", "path": "/spec/tls", "value": tls}]
+    whole, key = with_chain(host)
+    alone = MIDDLE.issue(host)
+
+    def told(certificate: str | bytes, key: str, kind: str = "kubernetes.io/tls") -> tuple[str, str]:
+        content = {"tls.crt": certificate if isinstance(certificate, bytes) else certificate.encode(), "tls.key": key.encode()}
+        data = {name: base64.b64encode(value).decode() for name, value in content.items()}
+        with there(home.client(), an("Secret", "site", home.namespace, type=kind, data=data)):
+            found = only(doctor(home, "tls"), "tls")
+        assert key == "" or key.splitlines()[1] not in str(found)
+        return found.state, found.what
+
+    with overlaid(home, [{"target": {"kind": "Ingress", "name": "frontend-ingress"}, "patch": patch}]):
+        assert only(doctor(home, "tls"), "tls").what == "the TLS Secret site is not there"
+        assert told(whole, key)[0] == told(*with_chain("*.localhost"))[0] == "ok"
+        assert told(*with_chain("*.example.com"))[1] == f"site: it does not cover {host}; its subject alternative names are *.example.com"
+        assert told(whole, alone[1]) == ("error", "site: the key tls.key is not that of the certificate tls.crt")
+        assert told(*with_chain(host, days=-1))[0] == "error"
+        assert told(*with_chain(host, days=5))[0] == "warning"
+        assert told(*alone) == ("warning", "site: it comes without a chain: only clients that know CN=Middle by themselves accept it")
+        assert told(alone[0] + OTHER.certificate, alone[1])[1].startswith("site: the chain in it is broken")
+        assert told(b"0\x82\xff\xfe", key) == told("", "") == ("error", "site: tls.crt: there is no certificate in PEM")
+        assert told(whole, key, "Opaque")[1] == "site has the type Opaque, which controllers do not take for a certificate"
+
+
+def test_a_version_a_host_and_a_proxy_that_are_not_as_they_should_be_are_told(home: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = home.read()
+    access = {"context": home.cluster.context, "kubeconfig": str(home.cluster.kubeconfig), "namespace": home.namespace}
+    try:
+        home.write({**before, "cluster": {**access, "kubernetes": "1.30"}, "vars": {**before["vars"], "host": "no-such-host.invalid"}})
+        found = doctor(home, "kubernetes", "dns")
+        assert [(one.check, one.state) for one in found] == [("kubernetes", "warning"), ("dns", "warning")]
+        assert only(found, "dns").todo.startswith("have an entry made: no-such-host.invalid -> ")
+        with refusing_proxy() as port:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://me:canary-1123581321@127.0.0.1:{port}")
+            monkeypatch.setenv("NO_PROXY", "")
+            found = doctor(home, "cluster", "proxies")
+        assert "Tunnel connection failed: 403" in only(found, "cluster").what
+        assert only(found, "cluster").todo.startswith("the proxy refuses this server")
+        assert f"HTTPS_PROXY=http://***@127.0.0.1:{port}" in only(found, "proxies").what
+        assert "canary" not in str(found)
+    finally:
+        home.write(before)
+
+
+@contextmanager
+def refusing_proxy() -> Iterator[int]:
+    class Proxy(BaseHTTPRequestHandler):
+        def log_message(self, *words: object) -> None:
+            pass
+
+        def do_CONNECT(self) -> None:
+            self.send_error(403)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
 
 
 def custom(group: str, kind: str, plural: str) -> Object:

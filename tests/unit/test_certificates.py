@@ -69,18 +69,18 @@ def check(certificate: str, key: str, hosts: tuple[str, ...] = (HOST,), self_sig
     certificates.check(spec, certificate, key, hosts)
 
 
-def _chain(*hosts: str, days: int = 365, begins: int = 0) -> tuple[str, str]:
+def with_chain(*hosts: str, days: int = 365, begins: int = 0) -> tuple[str, str]:
     leaf, key = MIDDLE.issue(*hosts, days=days, begins=begins)
     return leaf + MIDDLE.certificate, key
 
 
 GOOD: dict[str, Callable[[], tuple[str, str, tuple[str, ...]]]] = {
-    "its chain, without the root": lambda: (*_chain(HOST), (HOST,)),
-    "the root too": lambda: (lambda c, k: (c + ROOT.certificate, k, (HOST,)))(*_chain(HOST)),
-    "a wildcard": lambda: (*_chain("*.example.com"), (HOST,)),
-    "several hosts": lambda: (*_chain("a.example.org", HOST), (HOST, "a.example.org")),
-    "in capitals": lambda: (*_chain("SYNTHO.example.com"), (HOST,)),
-    "words around it": lambda: (lambda c, k: ("subject: me\n" + c.replace("\n", "\r\n"), "Bag Attributes\n" + k, (HOST,)))(*_chain(HOST)),
+    "its chain, without the root": lambda: (*with_chain(HOST), (HOST,)),
+    "the root too": lambda: (lambda c, k: (c + ROOT.certificate, k, (HOST,)))(*with_chain(HOST)),
+    "a wildcard": lambda: (*with_chain("*.example.com"), (HOST,)),
+    "several hosts": lambda: (*with_chain("a.example.org", HOST), (HOST, "a.example.org")),
+    "in capitals": lambda: (*with_chain("SYNTHO.example.com"), (HOST,)),
+    "words around it": lambda: (lambda c, k: ("subject: me\n" + c.replace("\n", "\r\n"), "Bag Attributes\n" + k, (HOST,)))(*with_chain(HOST)),
 }
 
 
@@ -91,7 +91,7 @@ def test_a_certificate_that_serves_is_taken(case: str) -> None:
 
 
 BAD: dict[str, tuple[Callable[[], tuple[str, str]], str]] = {
-    "another key": (lambda: (_chain(HOST)[0], _chain(HOST)[1]), "the key site.key is not that of the certificate site.pem"),
+    "another key": (lambda: (with_chain(HOST)[0], with_chain(HOST)[1]), "the key site.key is not that of the certificate site.pem"),
     "the issuer first": (
         lambda: (lambda leaf, key: (MIDDLE.certificate + leaf, key))(*MIDDLE.issue(HOST)),
         "does not begin with the certificate of the key",
@@ -104,21 +104,21 @@ BAD: dict[str, tuple[Callable[[], tuple[str, str]], str]] = {
         lambda: (lambda leaf, key: (leaf + OTHER.certificate, key))(*MIDDLE.issue(HOST)),
         "the chain in site.pem is broken: CN=syntho.example.com is followed by CN=Other",
     ),
-    "expired": (lambda: _chain(HOST, days=-1), f"site.pem expired on {NOW - timedelta(days=1):%Y-%m-%d}"),
+    "expired": (lambda: with_chain(HOST, days=-1), f"site.pem expired on {NOW - timedelta(days=1):%Y-%m-%d}"),
     "its issuer expired": (
         lambda: (lambda old: (lambda leaf, key: (leaf + old.certificate, key))(*old.issue(HOST)))(Authority("Old", ROOT, days=-1)),
         "site.pem (its issuer CN=Old) expired on",
     ),
-    "not yet": (lambda: _chain(HOST, begins=3), "is not valid before"),
-    "another host": (lambda: _chain("other.example.com"), f"site.pem does not cover {HOST}; its subject alternative names are other.example.com"),
-    "a wildcard one label too short": (lambda: _chain("*.com"), f"does not cover {HOST}"),
-    "no alternative names": (lambda: _chain(), "its subject alternative names are none"),
+    "not yet": (lambda: with_chain(HOST, begins=3), "is not valid before"),
+    "another host": (lambda: with_chain("other.example.com"), f"site.pem does not cover {HOST}; its subject alternative names are other.example.com"),
+    "a wildcard one label too short": (lambda: with_chain("*.com"), f"does not cover {HOST}"),
+    "no alternative names": (lambda: with_chain(), "its subject alternative names are none"),
     "self-signed": (lambda: self_signed(HOST), "the certificate site.pem is self-signed"),
-    "no certificate": (lambda: ("hello", _chain(HOST)[1]), "site.pem: there is no certificate in PEM"),
-    "half a certificate": (lambda: (_chain(HOST)[0][:300], _chain(HOST)[1]), "site.pem: there is no certificate in PEM"),
-    "no key": (lambda: (_chain(HOST)[0], "hello"), "site.key is no private key in PEM"),
+    "no certificate": (lambda: ("hello", with_chain(HOST)[1]), "site.pem: there is no certificate in PEM"),
+    "half a certificate": (lambda: (with_chain(HOST)[0][:300], with_chain(HOST)[1]), "site.pem: there is no certificate in PEM"),
+    "no key": (lambda: (with_chain(HOST)[0], "hello"), "site.key is no private key in PEM"),
     "an encrypted key": (lambda: MIDDLE.issue(HOST, password="secret"), "the key site.key is encrypted"),
-    "the key beside it": (lambda: (lambda c, k: (c + k, k))(*_chain(HOST)), "site.pem holds a private key beside the certificate"),
+    "the key beside it": (lambda: (lambda c, k: (c + k, k))(*with_chain(HOST)), "site.pem holds a private key beside the certificate"),
 }
 
 
@@ -143,10 +143,10 @@ def test_self_signed_is_taken_where_the_environment_says_so_and_only_that() -> N
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (_chain(HOST), []),
-        (_chain(HOST, days=29), [f"it expires on {NOW + timedelta(days=29):%Y-%m-%d}"]),
-        (_chain(HOST, days=-2), [f"it expired on {NOW - timedelta(days=2):%Y-%m-%d}"]),
-        (_chain("other.example.com"), [f"it does not cover {HOST}; its subject alternative names are other.example.com"]),
+        (with_chain(HOST), []),
+        (with_chain(HOST, days=29), [f"it expires on {NOW + timedelta(days=29):%Y-%m-%d}"]),
+        (with_chain(HOST, days=-2), [f"it expired on {NOW - timedelta(days=2):%Y-%m-%d}"]),
+        (with_chain("other.example.com"), [f"it does not cover {HOST}; its subject alternative names are other.example.com"]),
         (MIDDLE.issue(HOST), ["it comes without a chain: only clients that know CN=Middle by themselves accept it"]),
         (self_signed(HOST), []),
         (
