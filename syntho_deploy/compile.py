@@ -24,7 +24,7 @@ from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.layers import Layer, layers
 from syntho_deploy.overlays.manifests import Manifest, Manifests, check_files, is_custom, is_object
 from syntho_deploy.overlays.origins import Layers
-from syntho_deploy.overlays.patch import apply, load_values_patch
+from syntho_deploy.overlays.patch import apply, load_manifest_patches, load_values_patch
 from syntho_deploy.overlays.references import References
 from syntho_deploy.overlays.unread import unread
 from syntho_deploy.overlays.variables import substitute
@@ -206,6 +206,7 @@ class Project:
         checked: the charts that this run has checked already, by pin file; added to.
         """
         errors: list[InputError] = []
+        found: list[Layer] = []
         environment = load_environment(root, name, errors)
         try:
             pin = load_pin(root, environment.pin_file)
@@ -213,8 +214,8 @@ class Project:
             roles = load_roles(root, pin.overlays, environment)
             raise_all(_release_faults(environment, pin, roles))
             charts = _charts(root, pin, checked)
-        except InputError as error:  # all that follows needs what is missing now
-            raise together([*errors, error]) from None
+        except InputError as error:  # what a file of a layer means needs what is missing now, but not what it looks like
+            raise together([*errors, error, *(fault for layer in found for fault in _read_alone(layer, pin.charts))]) from None
         except DeployError:
             raise_all(errors)
             raise
@@ -569,6 +570,21 @@ def _release_faults(environment: Environment, pin: Pin, roles: Roles) -> list[In
         InputError(f'the variable "{name}" is a derived one and cannot be set', environment.marks[f"vars.{name}"], "use another name")
         for name in environment.vars if name in reserved
     ]  # fmt: skip
+    return errors
+
+
+def _read_alone(layer: Layer, charts: Iterable[str]) -> list[InputError]:
+    """The faults that the files of a layer have in themselves."""
+    errors: list[InputError] = []
+    for chart in charts:
+        values, manifests = layer.values(chart), layer.manifests(chart)
+        with noting(errors):
+            load_values_patch(values, errors) if values else None
+        with noting(errors):
+            load_manifest_patches(manifests, errors) if manifests else None
+        for file in layer.objects(chart):
+            with noting(errors):
+                documents.load(file)
     return errors
 
 

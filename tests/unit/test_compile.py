@@ -448,6 +448,16 @@ def test_every_fault_of_an_environment_comes_at_once(sandbox: Path, helm: Helm, 
     assert len(told) == len(FAULTS)
 
 
+def test_faults_that_need_nothing_else_come_with_broken_roles_too(sandbox: Path) -> None:
+    write_files(sandbox, {**BAD, "overlays/roles.yaml": "secret: [", "envs/bad.yaml": BAD["envs/bad.yaml"].replace("sandbox.yaml", "plain.yaml")})
+    (sandbox / "vendor/plain.yaml").write_text((sandbox / "vendor/sandbox.yaml").read_text().replace("sandbox/overlays, ", ""))
+    with pytest.raises(InputErrors) as caught:
+        Project.load(sandbox, "bad")
+    told = str(caught.value)
+    for words in ("roles.yaml:2:1", "protcted", '"replase" is no operation', "0o17 is read", 'did you mean "kind"'):
+        assert words in told
+
+
 def test_what_nothing_uses_comes_with_the_other_faults(sandbox: Path, helm: Helm) -> None:
     environment = (sandbox / "envs/local.yaml").read_text()
     idle = environment.replace("vars:\n", "vars:\n  idle: 1\n").replace("secrets:\n", "secrets:\n  idle: {generate: token}\n")
