@@ -14,7 +14,7 @@ from syntho_deploy.errors import InputError
 from syntho_deploy.overlays.layers import components
 from syntho_deploy.rotate import reader
 from syntho_deploy.secrets import store
-from syntho_deploy.secrets.sentinels import label
+from syntho_deploy.secrets.sentinels import label, pod_specs
 from tests.components.conftest import DIGESTS, PINS, VARIABLES, Objects, Pinned, at, resources
 
 BASE = ["ray/address", "pull-secret", "license", "keys", "admin"]
@@ -225,7 +225,8 @@ TABLE: dict[str, dict[str, Json]] = {
     "scheduling/ray-worker": scheduled("worker", group("workergroup", "/template"), "ray-worker") | {head("/spec/nodeSelector"): {}},
     "scheduling/ray-small": scheduled("small", group("smallGroup", "/template"), "ray-worker")
     | {group("workergroup", "/template/spec/nodeSelector"): {}},
-    "scheduling/ray-pool": scheduled("pool", group("gpu", "/template"), "ray-worker"),
+    "scheduling/ray-pool": scheduled("pool", group("gpu", "/template"), "ray-worker")
+    | {group("gpu", f"{WORKER}/securityContext"): RESTRICTED | {"runAsUser": 1000}},
     "scheduling/ray-operator": {
         pod("Deployment/kuberay-operator", f"/{field}"): VARIABLES[f"operator_{variable}"]
         for field, variable in (("nodeSelector", "node_selector"), ("tolerations", "tolerations"), ("affinity", "affinity"))
@@ -581,6 +582,37 @@ def test_all_that_do_not_exclude_each_other_compile_together(pinned: Pinned) -> 
     assert context == RESTRICTED | {"runAsUser": 1000}
     volumes = at(cluster, "/spec/workerGroupSpecs/[groupName=gpu]/template/spec/volumes")
     assert {volume["name"] for volume in volumes} == {"ray-workflows", "log-volume", "data", "private-ca"}
+
+
+KEEP_CAPABILITIES = {"postgres", "redis", "init-redis", "init-busybox"}  # they begin as root and change users or owners
+
+
+def check_every_pod(objects: Objects, tokens: set[str]) -> None:
+    """Nothing that runs is forgotten by the components that are for all. tokens: the accounts that keep theirs, by workload."""
+    pods = [(f"{name}/{index}", pod) for name, item in objects.items() for index, pod in enumerate(pod_specs(item))]
+    assert len(pods) == 13
+    accounts = {item["metadata"]["name"]: item for item in objects.values() if item["kind"] == "ServiceAccount"}
+    for name, spec in pods:
+        assert spec["imagePullSecrets"] == [{"name": "pull-me"}], name
+        assert all(spec[field] for field in ("nodeSelector", "tolerations", "affinity")), name
+        account = accounts.get(spec.get("serviceAccountName"), {})
+        mounted = spec.get("automountServiceAccountToken", account.get("automountServiceAccountToken", True))
+        assert mounted == (name in tokens), name
+        for container in [*spec.get("initContainers", []), *spec["containers"]]:
+            assert container["image"].startswith("mirror.example.com/syntho/"), name
+            context = container["securityContext"]
+            assert (context["allowPrivilegeEscalation"], context["seccompProfile"]) == (False, {"type": "RuntimeDefault"}), (name, container["name"])
+            assert container["name"] in KEEP_CAPABILITIES or context["capabilities"] == {"drop": ["ALL"]}, (name, container["name"])
+        for container in spec["containers"]:
+            assert all(container["resources"][part].keys() >= {"cpu", "memory"} for part in ("limits", "requests")), name
+    claims = [one["spec"] for item in objects.values() for one in item.get("spec", {}).get("volumeClaimTemplates") or []]
+    claims += [item["spec"] for item in objects.values() if item["kind"] == "PersistentVolumeClaim"]
+    assert {claim["storageClassName"] for claim in claims} == {"fast", "shared"}
+
+
+def test_no_pod_is_forgotten_by_what_is_for_all(pinned: Pinned) -> None:
+    ray = {f"RayCluster/ray-cluster/{index}" for index in range(4)}  # the head asks the API server, the workers' init container reads the namespace
+    check_every_pod(pinned.objects([*BASE, *EVERYTHING]), {"Deployment/kuberay-operator/0", *ray})
 
 
 def test_lint_finds_nothing_in_all_of_them(pinned: Pinned) -> None:

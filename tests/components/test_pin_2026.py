@@ -587,6 +587,11 @@ def test_all_that_do_not_exclude_each_other_compile_here_together(here: Pinned) 
         assert {entry["name"] for entry in spec["containers"][0]["env"]} >= {"LICENSE_KEY_SIGNED", "REQUESTS_CA_BUNDLE", "PGSSLROOTCERT"}, name
 
 
+def test_no_pod_is_forgotten_here_by_what_is_for_all(here: Pinned) -> None:
+    objects = here.objects([*test_components.BASE, *test_components.EVERYTHING])
+    test_components.check_every_pod(objects, {"Deployment/kuberay-operator/0", "RayCluster/ray-cluster/0"})
+
+
 def test_lint_finds_nothing_here_in_all_of_them(here: Pinned) -> None:
     assert here.faults([*test_components.BASE, *test_components.EVERYTHING]) == []
 
