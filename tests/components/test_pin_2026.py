@@ -19,13 +19,13 @@ from syntho_deploy import documents, explain
 from syntho_deploy.compile import Compiled, Project
 from syntho_deploy.errors import DeployError, InputError
 from syntho_deploy.helm import Helm
-from syntho_deploy.overlays.layers import components
-from syntho_deploy.overlays.pointer import compile_pointer
+from syntho_deploy.overlays.layers import components, is_component
+from syntho_deploy.overlays.pointer import PointerError, compile_pointer
 from syntho_deploy.secrets.sentinels import TOKEN, label
 from syntho_deploy.vendor import load_pin, vendor
-from tests.components import test_components, test_guide, test_network_policies, test_services_outside
+from tests.components import test_components, test_guide, test_mutants, test_network_policies, test_services_outside
 from tests.components.conftest import DIGESTS, PINS, VARIABLES, Pinned
-from tests.conftest import copy_project, only_used, write_files
+from tests.conftest import copy_project, write_files
 
 pytestmark = pytest.mark.upstream
 
@@ -108,29 +108,27 @@ class Build:
         for chart, operations in (("ray", ray), ("syntho-ui", ui)):
             if operations:
                 write_files(own, {f"{chart}.values.yaml": yaml.safe_dump(operations)})
-        environment = {"cluster": {"context": "c", "namespace": "ns"}, "charts": PIN, "components": list(names), "vars": self.vars}
-        environment["secrets"] = {name: {"generate": "token"} for name in self.secrets(names)}
-        write_files(self.folder, {"envs/one.yaml": yaml.safe_dump(only_used(self.folder, "one", environment))})
+        text = self.text(names)
+        environment = {"cluster": {"context": "c", "namespace": "ns"}, "charts": PIN, "components": list(names)}
+        environment["vars"] = {name: value for name, value in self.vars.items() if f"${{{name}}}" in text}
+        environment["secrets"] = {name: {"generate": "token"} for name in re.findall(r"\$\{secret:([^}]*)\}", text)}
+        write_files(self.folder, {"envs/one.yaml": yaml.safe_dump(environment)})
         self.compiled = Project.load(self.folder, "one").compile(helm or self.helm)
         return {label(item): item for item in self.compiled.objects}
 
-    def secrets(self, names: tuple[str, ...]) -> set[str]:
-        texts = [
-            file.read_text()
-            for name in names
-            for file in place(self.folder, name).rglob("*.yaml")
-            if file.parent.name.endswith(".objects") or file.parent == place(self.folder, name)
-        ]
-        return {name for text in texts for name in re.findall(r"\$\{secret:([^}]*)\}", text)}
+    def text(self, names: tuple[str, ...]) -> str:
+        """All that the files of components say at this pin."""
+        folders = [place(self.folder, name) for name in names]
+        return "".join(file.read_text() for folder in folders for file in [*folder.glob("*.yaml"), *folder.glob("*.objects/*.yaml")])
 
 
 def place(folder: Path, name: str) -> Path:
     """The folder that gives a component at this pin."""
-    return next(folder / search / "components" / name for search in SEARCH if (folder / search / "components" / name).is_dir())
+    return next(folder / search / "components" / name for search in SEARCH if is_component(folder / search / "components" / name))
 
 
 VARS: dict[str, Any] = {
-    "host": "h.example.com", "ingress_class": "nginx", "tls_secret": "tls-here",
+    "host": "h.example.com", "ingress_class": "traefik", "tls_secret": "tls-here",
     "registry": "r.example.com/s", "tag": "2026.1", "operator_tag": "1.4", "postgres_tag": "14", "redis_tag": "7", "busybox_tag": "1.28",
     "pull_secret": "pull-here", "storage_class": "rwo-here", "storage_class_rwx": "rwx-here", "head_cpu": "3", "head_memory": "5G",
     "postgres_host": "pg.example.com", "postgres_port": 5433, "core_db": "c", "core_db_user": "cu", "backend_db": "b", "backend_db_user": "bu",
@@ -273,6 +271,8 @@ def ray_two_pools(build: Build) -> None:
         "smallGroup": (1, 1, 3),
         "workergroup": (1, 1, 3),
     }
+    head = at(found, "RayCluster/ray-cluster", f"{HEAD}/containers/[name=ray-head]/resources")
+    assert head == {"limits": {"cpu": "1", "memory": "2G"}, "requests": {"cpu": "1", "memory": "2G"}}
     for name, cpu, memory in (("workergroup", "16", "64G"), ("smallGroup", "4", "8G")):
         same = {"cpu": cpu, "memory": memory}
         assert pools[name]["template"]["spec"]["containers"][0]["resources"] == {"limits": same, "requests": same}
@@ -285,11 +285,14 @@ def cluster_name(build: Build) -> None:
 
 
 def ray_pool(build: Build) -> None:
-    for others in ((), ("ray/two-pools",), ("ray/head-only",)):
+    for others in ((), ("ray/two-pools",), ("ray/head-only", "scheduling/ray-small")):
         pools = groups(build(*others, "ray/pool"))
         assert sorted(pools) == sorted(["gpu", *(("smallGroup", "workergroup") if others == ("ray/two-pools",) else ())])
         assert [pools["gpu"][name] for name in ("replicas", "minReplicas", "maxReplicas")] == [2, 2, 4]
         same = {"cpu": "6", "memory": "7G"}
+        template = pools["gpu"]["template"]
+        assert [template["spec"][field] for field in ("nodeSelector", "tolerations", "affinity")] == [{}, [], {}]
+        assert template["metadata"]["annotations"] == {}
         (container,) = pools["gpu"]["template"]["spec"]["containers"]
         assert container["securityContext"] == test_components.RESTRICTED
         assert container["resources"] == {"limits": same, "requests": same}
@@ -302,6 +305,8 @@ def ray_autoscaling(build: Build) -> None:
     assert {(pool["minReplicas"], pool["maxReplicas"]) for pool in groups(found).values()} == {(1, 3)}
     assert "forced-cluster-upgrade" not in str(found["Deployment/kuberay-operator"])
     assert at(found, "RayCluster/ray-cluster", f"{HEAD}/automountServiceAccountToken") is True
+    options = {"imagePullPolicy": "IfNotPresent", "securityContext": test_components.RESTRICTED}
+    assert found["RayCluster/ray-cluster"]["spec"]["autoscalerOptions"] == options
 
 
 def scheduled(template: dict[str, Any], part: str) -> None:
@@ -362,6 +367,8 @@ def ingress_off(build: Build) -> None:
 def ingress_nginx(build: Build) -> None:
     found = build("ingress/nginx")
     assert rule(found) == {"/": ("frontend", 3000), "/api": ("backend", 80)}
+    assert found["Ingress/frontend-ingress"]["spec"]["ingressClassName"] == "traefik"
+    assert {path["pathType"] for path in at(found, "Ingress/frontend-ingress", "/spec/rules/0/http/paths")} == {"Prefix"}
     assert [port["port"] for port in found["Service/backend"]["spec"]["ports"]] == [80]
     assert "tls" not in found["Ingress/frontend-ingress"]["spec"]
     assert env(found, "Deployment/backend", "FRONTEND_URL") == "http://h.example.com"
@@ -548,6 +555,27 @@ def test_a_common_component_does_here_what_its_row_says(here: Pinned, name: str)
     objects = here.objects(test_components.environment(name))
     for where, expected in row(name).items():
         assert not test_components.differs(objects, where, expected), where
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", sorted(PINNED | {"security/network-policies"}))
+def test_each_operation_of_a_component_of_this_pin_is_needed_for_what_is_claimed_of_it(here: Pinned, build: Build, name: str) -> None:
+    def claim() -> bool:
+        if name in CLAIMS:
+            try:
+                CLAIMS[name](build)
+            except (AssertionError, KeyError, PointerError):
+                return False
+            return True
+        if name == test_mutants.NETWORKS:
+            return test_mutants.holds(name, here.objects(test_network_policies.ALL_IN_CHART))
+        objects = here.objects(test_components.environment(name))
+        return not any(test_components.differs(objects, where, expected) for where, expected in row(name).items())
+
+    build()
+    write_files(here.root, {"envs/it.yaml": (here.root / "envs/one.yaml").read_text()})  # whose charts' defaults are asked for
+    assert claim()
+    assert test_mutants.survivors(here, name, claim) == []
 
 
 def pool_last(names: list[str]) -> list[str]:
