@@ -18,6 +18,8 @@ from syntho_deploy.overlays import patch
 from syntho_deploy.vendor import pin
 
 Schema = dict[str, Any]
+# No name that helm reads as something else where a template prints it without quotes
+BARE_TEXT = r"^(?!(?:y|n|yes|no|true|false|on|off|null|0x[0-9a-f]+|0b[01]+|0o[0-7]+|[0-9]+(?:e-?[0-9]+)?)$)"
 MODELINE = "# yaml-language-server: $schema="
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -87,7 +89,7 @@ def _environment() -> Schema:
         {
             "context": _may("string", "The context of your kubeconfig."),
             "local": _may("string", "A cluster on this machine with this name, created on demand.", pattern=_whole(environment.DNS_LABEL)),
-            "namespace": _is("string", "Where the releases go.", pattern=_whole(environment.DNS_LABEL)),
+            "namespace": _is("string", "Where the releases go.", pattern=BARE_TEXT + _whole(environment.DNS_LABEL)),
             "kubeconfig": _may("string", "With `context`: a path; else $KUBECONFIG, else ~/.kube/config."),
             "uid": _may("string", "With `context`: the uid of the cluster's kube-system namespace; any other cluster is refused."),
             "kubernetes": _may("string", 'The Kubernetes version to render for, in quotes: "1.31".', pattern=_whole(environment.VERSION)),
@@ -105,7 +107,7 @@ def _environment() -> Schema:
         },
     )
     named = {"propertyNames": {"pattern": _whole(environment.SECRET_NAME)}}
-    release = _is("string", "The release's name.", pattern=_whole(environment.RELEASE_NAME))
+    release = _is("string", "The release's name.", pattern=BARE_TEXT + _whole(environment.RELEASE_NAME))
     policy = {
         "registries": _may("array", "Each image's name begins with one of these.", items={"type": "string"}),
         "digests": _may("boolean", "True: each image has a digest.", default=False),

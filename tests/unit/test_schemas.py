@@ -44,7 +44,7 @@ def environment(folder: Path, text: str) -> None:
 
 
 def roles(folder: Path, text: str) -> None:
-    root = write_files(folder, {"overlays/roles.yaml": text, "envs/x.yaml": "cluster: {local: x, namespace: n}\n"})
+    root = write_files(folder, {"overlays/roles.yaml": text, "envs/x.yaml": "cluster: {local: x, namespace: ns}\n"})
     load_roles(root, ("overlays",), load_environment(root, "x"))
 
 
@@ -186,6 +186,8 @@ WRONG: dict[str, tuple[str, Json]] = {
     "two clusters": ("environment", _of("environment", "cluster", "local", "a")),
     "neither": ("environment", {"cluster": {"namespace": "a"}}),
     "uid of a local cluster": ("environment", {"cluster": {"local": "a", "namespace": "a", "uid": "6f2c"}}),
+    "a namespace that is a number to a template": ("environment", _of("environment", "cluster", "namespace", "1e3")),
+    "a namespace that is true or false to a template": ("environment", _of("environment", "cluster", "namespace", "n")),
     "name of a namespace": ("environment", _of("environment", "cluster", "namespace", "Syntho")),
     "a line end behind a name": ("environment", _of("environment", "cluster", "namespace", "syntho\n")),
     "a version as a number": ("environment", _of("environment", "cluster", "kubernetes", 1.31)),
