@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from syntho_deploy.checks.amounts import amount
-from syntho_deploy.checks.context import Context, Finding, Pod, of_object
+from syntho_deploy.checks.context import Context, Finding, Item, Pod, of_object
 from syntho_deploy.checks.references import claims
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
@@ -41,12 +41,17 @@ def _nowhere(context: Context, host: Any) -> bool:
     return bool(service) and service not in context.present("services") and not running(context, service)
 
 
+def _host(context: Context, role: str) -> str:
+    """A host in one form: a Service of the namespace by its name alone, another in lower case."""
+    text = str(context.value(role))
+    return service_of(context, text) or text.lower().rstrip(".")
+
+
 def same_database(context: Context) -> Iterator[Finding]:
     """Two applications with one database: the tables of one overwrite or confuse the other's. Nothing in the charts stops it."""
     seen: dict[tuple[str, ...], str] = {}
     for application in applications(context, "database"):
-        parts = ("host", "port", "name")
-        place = tuple(str(context.value(f"database.{application}.{part}")) for part in parts)
+        place = (_host(context, f"database.{application}.host"), *(str(context.value(f"database.{application}.{part}")) for part in ("port", "name")))
         role = context.role(f"database.{application}.name")
         if place in seen and role:
             what = f"{application} has the database of {seen[place]}: {place[2]} at {place[0]}:{place[1]}"
@@ -114,12 +119,44 @@ def same_redis_database(context: Context) -> Iterator[Finding]:
     """Two applications with one numbered database of one Redis: the keys of one are in the way of the other's."""
     seen: dict[tuple[str, ...], str] = {}
     for application in applications(context, "redis"):
-        place = tuple(str(context.value(f"redis.{application}.{part}")) for part in ("host", "port", "db"))
+        place = (_host(context, f"redis.{application}.host"), *(str(context.value(f"redis.{application}.{part}")) for part in ("port", "db")))
         role = context.role(f"redis.{application}.db")
         if place in seen and role:
             what = f"{application} has the Redis database of {seen[place]}: {place[2]} at {place[0]}:{place[1]}"
             yield context.of_value(role, what, "component redis/databases with two numbers")
         seen[place] = application
+
+
+def split_redis(context: Context) -> Iterator[Finding]:
+    """One application with a Redis outside, and another with the chart's: each is a place to lose, to watch and to secure, and half of a change
+    looks so. Both are meant to be outside, or neither."""
+    roles = {name: role for name in applications(context, "redis") if (role := context.role(f"redis.{name}.host"))}
+    inside = {name for name, role in roles.items() if running(context, service_of(context, role.value) or " ")}
+    for name in sorted(inside) if inside != set(roles) else ():
+        others = " and ".join(f"{other} at {role.value}" for other, role in roles.items() if other not in inside)
+        todo = "component redis/external for both, or redis/in-chart for both"
+        yield context.of_value(roles[name], f"{name} has the Redis of the chart, {others}", todo)
+
+
+def unencrypted_database(context: Context) -> Iterator[Finding]:
+    """A database outside without TLS: passwords and data go over the network readable. The charts have no value for it; libpq and asyncpg read
+    PGSSLMODE, where `prefer` and less accept a connection without."""
+    hosts = {str(context.value(f"database.{application}.host")) for application in applications(context, "database")}
+    outside = sorted(host for host in hosts if host and not service_of(context, host))
+    for pod in context.pods:
+        told = [entry for _, container in pod.containers(init=False) for entry in container.get("env") or []]
+        asked = [host for host in outside if any(host in str(entry.get("value", "")) for entry in told)]
+        if asked and not any(_encrypts(entry) for entry in told):
+            what = f"nothing says that its connection to {' and '.join(asked)} is encrypted"
+            todo = "component postgres/tls with postgres_sslmode: require or verify-full"
+            yield of_object(pod.item, (*pod.keys, "containers", 0, "env"), what, todo)
+
+
+def _encrypts(entry: Item) -> bool:
+    name, value = str(entry.get("name")).upper(), str(entry.get("value", "require")).lower()
+    if "SSL" in name or "TLS" in name:
+        return value not in ("", "0", "false", "no", "off", "disable", "allow", "prefer")
+    return bool(re.search(r"[?&](ssl|sslmode|tls)=(?!disable|allow|prefer|false|0)", value))
 
 
 def replicated_redis(context: Context) -> Iterator[Finding]:

@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator
 
 from syntho_deploy.altered import altered
-from syntho_deploy.checks.context import Context, Finding
+from syntho_deploy.checks.context import Context, Finding, Item, at
 from syntho_deploy.compile import Compiled
+from syntho_deploy.documents import Json, walk
 from syntho_deploy.errors import InputError, Mark
 from syntho_deploy.explain import dead_operations
+from syntho_deploy.overlays import pointer
 from syntho_deploy.secrets import store
 
 
@@ -25,6 +27,30 @@ def altered_text(context: Context) -> Iterator[Finding]:
     Upstream's charts print most values so, the licence and names among them."""
     for one in altered(context.project, context.helm):
         yield Finding(one.chart, one.path, one.what, one.todo, one.mark)
+def replaced_zero(context: Context) -> Iterator[Finding]:
+    """A 0, or an empty text, that an overlay sets and the chart replaces by a default of its own, as templates do that ask `| default`. A group of
+    at least 0 workers becomes one of 1, and Redis has the class `default` where the value is emptied."""
+    for chart, layers in context.project.origins.items():
+        values, defaults = context.project.values()[chart], context.project.defaults(chart)
+        emptied = {keys for keys, value in walk(values) if keys and value in (0, "") and not isinstance(value, bool) and at(defaults, keys) != value}
+        for (of, path), leaves in context.reach[chart].fields.items() if emptied else ():
+            item = context.patched.get(of)
+            for keys in leaves & emptied if item else ():
+                setters = layers.origin(keys)
+                found, value = _printed(item, path), at(values, keys)
+                gone = str(value) not in str(found) if value == 0 else len(leaves) == 1 and found not in (None, "")
+                if setters and gone and found is not None:
+                    what = f"the chart makes {found!r} of {value!r} in {of}:{path}"
+                    shown = pointer.named(context.project.shown_values()[chart], keys)
+                    yield Finding(chart, shown, what, "patch that field in <chart>.manifests.yaml instead", setters[-1].mark)
+
+
+def _printed(item: Item | None, path: str) -> Json:
+    """A field as the chart prints it; None where a patch has removed it."""
+    try:
+        return at(item, pointer.compile_pointer(item, path)[0])
+    except pointer.PointerError:
+        return None
 
 
 def colliding_object(context: Context) -> Iterator[Finding]:
@@ -41,7 +67,8 @@ def colliding_object(context: Context) -> Iterator[Finding]:
 
 
 def _identities(compiled: Compiled) -> set[tuple[str, str, str]]:
-    return {(item["apiVersion"].rpartition("/")[0], item["kind"], item["metadata"]["name"]) for item in compiled.objects}
+    releases = {("", "release", chart.release.name) for chart in compiled.charts.values()}
+    return releases | {(item["apiVersion"].rpartition("/")[0], item["kind"], item["metadata"]["name"]) for item in compiled.objects}
 
 
 def unnamed_pull_secret(context: Context) -> Iterator[Finding]:

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from syntho_deploy.checks.amounts import amount, effective, shown
-from syntho_deploy.checks.context import RAY, Context, Finding, of_object
+from syntho_deploy.checks.context import RAY, Context, Finding, Item, of_object
+from syntho_deploy.checks.references import claims
 from syntho_deploy.documents import Keys, walk
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.manifests import is_custom
@@ -33,6 +34,31 @@ def duplicate_variable(context: Context) -> Iterator[Finding]:
                     todo = "replace the one that is there by a manifest patch: /spec/…/env/[name=X]/value"
                     yield of_object(pod.item, (*keys, "env", index), f"the variable {name} stands twice", todo)
                 seen.add(name)
+
+
+def duplicate_name(context: Context) -> Iterator[Finding]:
+    """Two containers, volumes, ports or mounts of a pod, or two groups of Ray's workers, of one name: the API server refuses the first four, of
+    two groups the operator counts the pods together and deletes those that it takes for too many."""
+    for item in context.objects.values():
+        if item["kind"] == RAY:
+            groups = item["spec"].get("workerGroupSpecs") or []
+            yield from _twins(item, ("spec", "workerGroupSpecs"), "groupName", groups, "the group of workers")
+    for pod in context.pods:
+        containers = list(pod.containers())
+        yield from _twins(pod.item, (), "name", [one for _, one in containers], "the container", [keys for keys, _ in containers])
+        yield from _twins(pod.item, (*pod.keys, "volumes"), "name", pod.spec.get("volumes") or [], "the volume")
+        for keys, container in pod.containers():
+            yield from _twins(pod.item, (*keys, "ports"), "name", container.get("ports") or [], "the port")
+            yield from _twins(pod.item, (*keys, "volumeMounts"), "mountPath", container.get("volumeMounts") or [], "the mount")
+
+
+def _twins(item: Item, keys: Keys, field: str, several: list[Item], what: str, places: list[Keys] | None = None) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for index, one in enumerate(several):
+        name = one.get(field)
+        if name and name in seen:
+            yield of_object(item, places[index] if places else (*keys, index), f"{what} {name} stands twice", f"give one another {field}")
+        seen.add(str(name))
 
 
 def duplicate_key(context: Context) -> Iterator[Finding]:
@@ -130,6 +156,38 @@ def missing_probe(context: Context) -> Iterator[Finding]:
             if pod.item["kind"] != RAY and containers and not any(container.get("readinessProbe") for _, container in containers):
                 what = f"the Service {item['metadata']['name']} sends requests here, and no probe says when they are answered"
                 yield of_object(pod.item, (*containers[0][0], "readinessProbe"), what, "add a readinessProbe by a manifest patch")
+
+
+def invalid_quantity(context: Context) -> Iterator[Finding]:
+    """An amount of CPU, memory or storage that Kubernetes does not read: 2GB, 1 Gi, 512mb. The API server refuses it; in a RayCluster it takes it,
+    and the operator can make no pods."""
+    for item, keys, resources in _resources(context):
+        for part in ("requests", "limits"):
+            for kind, value in (resources.get(part) or {}).items():
+                if value is not None and amount(value) is None:
+                    yield of_object(
+                        item, (*keys, part, kind), f"{value} is no amount", "write a number and m, k, M, G, T, Ki, Mi, Gi or Ti: 500m, 2Gi"
+                    )
+
+
+def request_above_limit(context: Context) -> Iterator[Finding]:
+    """More asked for than allowed: the API server refuses the pod; of a RayCluster the operator can make none."""
+    for item, keys, resources in _resources(context):
+        for kind, value in (resources.get("requests") or {}).items():
+            most = (resources.get("limits") or {}).get(kind)
+            asked, limit = amount(value), amount(most) if most is not None else None
+            if asked is not None and limit is not None and asked > limit:
+                yield of_object(
+                    item, (*keys, "requests", kind), f"{value} of {kind} asked for, and {most} allowed", "raise the limit, or ask for less"
+                )
+
+
+def _resources(context: Context) -> Iterator[tuple[Item, Keys, Item]]:
+    for pod in context.pods:
+        for keys, container in pod.containers():
+            yield pod.item, (*keys, "resources"), container.get("resources") or {}
+    for item, keys, spec in claims(context):
+        yield item, (*keys, "resources"), spec.get("resources") or {}
 
 
 def oversized_pod(context: Context) -> Iterator[Finding]:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from syntho_deploy.checks.amounts import amount
-from syntho_deploy.checks.context import RAY, Context, Finding, Item, at, of_object
+from syntho_deploy.checks.context import RAY, Context, Finding, Item, Pod, at, of_object
 from syntho_deploy.checks.schema import used
-from syntho_deploy.documents import Keys, load, walk
+from syntho_deploy.documents import load, walk
 
 HEAD_MEMORY = 2e9
+WORKER_MEMORY = 1e9
 UNBOUNDED = 1000
 
 
@@ -25,32 +26,50 @@ def block_classes() -> frozenset[str]:
 
 def small_head(context: Context) -> Iterator[Finding]:
     """A Ray head with less than 2G of memory: below that it is killed while it starts."""
-    for item in context.kind(RAY):
-        keys: Keys = ("spec", "headGroupSpec", "template", "spec", "containers", 0, "resources")
-        found = at(item, keys) or {}
-        for part in ("limits", "requests"):
-            size = (found.get(part) or {}).get("memory")
-            value = amount(size) if size is not None else None
-            if value is not None and value < HEAD_MEMORY:
-                yield of_object(
-                    item, (*keys, part, "memory"), f"{size} of memory for Ray's head, which needs 2G", "component ray/head-only: head_memory"
-                )
-                break
+    for pod in _ray_pods(context, "headGroupSpec"):
+        yield from _small(pod, HEAD_MEMORY, "for Ray's head, which needs 2G", "component ray/head-only: head_memory")
+
+
+def small_worker(context: Context) -> Iterator[Finding]:
+    """A Ray worker with less than 1G of memory: Ray's own processes and the shared store of a node take most of it, and the first task has the
+    pod killed."""
+    for pod in _ray_pods(context, "workerGroupSpecs"):
+        yield from _small(pod, WORKER_MEMORY, "for a worker of Ray, which needs 1G", "components ray/two-pools, ray/pool: more memory")
+
+
+def _ray_pods(context: Context, part: str) -> list[Pod]:
+    return [pod for pod in context.pods if pod.item["kind"] == RAY and part in pod.keys]
+
+
+def _small(pod: Pod, least: float, why: str, todo: str) -> Iterator[Finding]:
+    """The memory of Ray's container, the first of its pod, where it is below the least."""
+    resources = at(pod.spec, ("containers", 0, "resources")) or {}
+    for part in ("limits", "requests"):
+        size = (resources.get(part) or {}).get("memory")
+        value = amount(size) if size is not None else None
+        if value is not None and value < least:
+            yield of_object(pod.item, (*pod.keys, "containers", 0, "resources", part, "memory"), f"{size} of memory {why}", todo)
+            return
 
 
 def min_above_max(context: Context) -> Iterator[Finding]:
-    """Fewer pods at most than at least, or a number outside both bounds, in a group of Ray's workers or an autoscaler."""
+    """Fewer pods at most than at least, or a number outside both bounds, in a group of Ray's workers or an autoscaler. Ray's operator takes
+    the bound then, without a word."""
     for item in context.objects.values():
         for keys, group in walk(item.get("spec")):
-            if not isinstance(group, dict) or "maxReplicas" not in group:
+            if not isinstance(group, dict) or not {"maxReplicas", "minReplicas"} & set(group):
                 continue
-            least, most, now = group.get("minReplicas"), group["maxReplicas"], group.get("replicas")
-            if not isinstance(most, int):
-                continue
-            if isinstance(least, int) and least > most:
+            least, most, now = (_number(group.get(key)) for key in ("minReplicas", "maxReplicas", "replicas"))
+            if least is not None and most is not None and least > most:
                 yield of_object(item, ("spec", *keys, "minReplicas"), f"at least {least} and at most {most}", "raise maxReplicas")
-            elif isinstance(now, int) and now > most:
+            elif now is not None and most is not None and now > most:
                 yield of_object(item, ("spec", *keys, "replicas"), f"{now} of at most {most}", "raise maxReplicas")
+            elif now is not None and least is not None and now < least:
+                yield of_object(item, ("spec", *keys, "replicas"), f"{now} of at least {least}", "lower minReplicas, or disable the group")
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _autoscaling(item: Item) -> bool:
@@ -86,7 +105,7 @@ def autoscaler_without_api(context: Context) -> Iterator[Finding]:
     """Ray's autoscaler, a container of the head, under network policies that do not let the head ask the API server: no worker ever comes or
     goes. A policy lets it when it opens one of the server's usual ports, all ports to all, or all addresses."""
     policies = [item["spec"] for item in context.kind("NetworkPolicy")]
-    for item in context.kind(*RAY):
+    for item in context.kind(RAY):
         heads = [pod for pod in context.pods if pod.item is item and "headGroupSpec" in pod.keys] if _autoscaling(item) else []
         for head in heads:
             mine = [spec for spec in policies if "Egress" in (spec.get("policyTypes") or []) and head in context.selected(spec.get("podSelector"))]

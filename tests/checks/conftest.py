@@ -22,7 +22,7 @@ Operations = list[dict[str, Any]]
 COMMON = ["images", "images/digests", "pull-secret", "license", "keys", "admin", "ray/address", "ray/two-pools", "storage-class"]
 BASES: dict[str, list[str]] = {
     "nothing": [],
-    "outside": [*COMMON, "volume-sizes/ray", "postgres/external", "redis/external", "ingress/tls-secret"],
+    "outside": [*COMMON, "volume-sizes/ray", "postgres/external", "postgres/tls", "redis/external", "ingress/tls-secret"],
     "inside": [*COMMON, "volume-sizes", "resources/postgres", "resources/redis", "postgres/in-chart", "redis/in-chart", "ingress/tls-secret"],
 }
 AMOUNT = {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1Gi"}}
@@ -33,6 +33,7 @@ VARS: dict[str, Json] = {
     "storage_class": "disk", "storage_class_rwx": "files", "ray_volume_size": "20Gi", "core_volume_size": "10Gi", "backend_volume_size": "10Gi",
     "core_database_resources": AMOUNT, "backend_database_resources": AMOUNT, "redis_resources": AMOUNT,
     "postgres_host": "pg.example.com", "postgres_port": 5432, "core_db": "c", "core_db_user": "cu", "backend_db": "b", "backend_db_user": "bu",
+    "postgres_sslmode": "require",
     "redis_host": "redis.example.com", "redis_port": 6379, "admin_user": "root", "admin_email": "a@example.com",
 }  # fmt: skip
 SECRETS: dict[str, Json] = {

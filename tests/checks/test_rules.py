@@ -266,6 +266,17 @@ def test_unserved_url(site: Site) -> None:
     assert "unserved-url" not in site.rules(objects=[config_map(a="http://backend:80", b="http://backend", c="http://elsewhere.example.com:1")])
 
 
+def test_malformed_address(site: Site) -> None:
+    assert "malformed-address" in site.rules(ui=replace("/frontend_url", "https://syntho.example.com"))
+    (found,) = site.only("malformed-address", vars={"postgres_host": "u:hunter2@pg.example.com"})[:1]
+    assert "hunter2" not in found.what
+    for wrong in ({"redis_host": "r.example.com:6379"}, {"redis_host": ""}, {"postgres_port": 0}, {"postgres_port": 65536}, {"redis_port": "x"}):
+        assert "malformed-address" in site.rules(vars=wrong), wrong
+    assert "malformed-address" in site.rules(ui=replace("/frontend_protocol", "https://"))
+    for right in ({"redis_host": "r_1.example.com."}, {"redis_host": "10.0.0.1"}, {"postgres_port": "5433"}):
+        assert "malformed-address" not in site.rules(vars=right), right
+
+
 def test_hard_coded_namespace(site: Site) -> None:
     site.only("hard-coded-namespace", objects=[config_map(url="http://x.elsewhere.svc.cluster.local/")])
     site.only("hard-coded-namespace", objects=[{**config_map(a="b"), "metadata": {"name": "x", "namespace": "elsewhere"}}])
@@ -299,6 +310,22 @@ def test_host_without_tls(site: Site) -> None:
 def test_host_differs_from_url(site: Site) -> None:
     (found,) = site.only("host-differs-from-url", ui=replace("/frontend_url", "other.example.com"))
     assert (found.object, found.path) == ("syntho-ui", "/frontend_url")
+
+
+def test_empty_issuer(site: Site) -> None:
+    key = "/metadata/annotations/cert-manager.io~1cluster-issuer"
+    (found,) = site.only("empty-issuer", patch={"Ingress/frontend-ingress": add(key, "")})
+    assert found.path == key
+    two = [*add(key, "a"), *add("/metadata/annotations/cert-manager.io~1issuer", "b")]
+    assert len(site.only("empty-issuer", patch={"Ingress/frontend-ingress": two})) == 2
+    assert "empty-issuer" not in site.rules(patch={"Ingress/frontend-ingress": add(key, "letsencrypt")})
+
+
+def test_rewritten_path(site: Site) -> None:
+    key = "/metadata/annotations/nginx.ingress.kubernetes.io~1rewrite-target"
+    (found,) = site.only("rewritten-path", patch={"Ingress/frontend-ingress": add(key, "/")})
+    assert "/api" in found.what
+    assert "rewritten-path" not in site.rules(patch={"Ingress/frontend-ingress": add(key, "/$1")})
 
 
 def test_http_with_tls(site: Site) -> None:
@@ -455,6 +482,19 @@ def test_same_redis_database(site: Site) -> None:
     site.only("same-redis-database", ui=replace("/core/redis/db", 0))
 
 
+def test_split_redis(site: Site) -> None:
+    (found,) = site.only("split-redis", base="inside", ui=replace("/core/redis/host", "r.example.com"))
+    assert (found.path, found.what) == ("/backend/redis/host", "backend has the Redis of the chart, core at r.example.com")
+
+
+def test_unencrypted_database(site: Site) -> None:
+    found = site.only("unencrypted-database", drop=["postgres/tls"])
+    assert [one.object for one in found] == [f"Deployment/{name}" for name in ("backend", "backend-worker", "core", "core-worker")]
+    for weak in ("prefer", "disable"):
+        assert "unencrypted-database" in site.rules(vars={"postgres_sslmode": weak}), weak
+    assert "unencrypted-database" not in site.rules("inside")
+
+
 def test_replicated_redis(site: Site) -> None:
     site.only("replicated-redis", base="inside", patch={"StatefulSet/redis": replace("/spec/replicas", 2)})
 
@@ -467,14 +507,24 @@ def test_tiny_volume(site: Site) -> None:
 
 
 def test_small_head(site: Site) -> None:
-    (found,) = site.only("small-head", patch={"RayCluster/ray-cluster": replace(f"{HEAD}/resources/limits/memory", "1900M")})
+    small = [*replace(f"{HEAD}/resources/limits/memory", "1900M"), *replace(f"{HEAD}/resources/requests/memory", "1900M")]
+    (found,) = site.only("small-head", patch={"RayCluster/ray-cluster": small})
     assert found.path == f"{HEAD}/resources/limits/memory"
+
+
+def test_small_worker(site: Site) -> None:
+    resources = "/spec/workerGroupSpecs/[groupName=workergroup]/template/spec/containers/[name=ray-worker]/resources"
+    small = [*replace(f"{resources}/requests/memory", "512Mi"), *replace(f"{resources}/limits/memory", "512Mi")]
+    (found,) = site.only("small-worker", patch={"RayCluster/ray-cluster": small})
+    assert found.what == "512Mi of memory for a worker of Ray, which needs 1G"
 
 
 def test_min_above_max(site: Site) -> None:
     group = "/spec/workerGroupSpecs/[groupName=workergroup]"
     site.only("min-above-max", patch={"RayCluster/ray-cluster": replace(f"{group}/maxReplicas", 0)})
     site.only("min-above-max", patch={"RayCluster/ray-cluster": [*replace(f"{group}/replicas", 5), *replace(f"{group}/maxReplicas", 4)]})
+    (found,) = site.only("min-above-max", patch={"RayCluster/ray-cluster": [*replace(f"{group}/replicas", 0), *add(f"{group}/minReplicas", 1)]})
+    assert found.what == "0 of at least 1"
 
 
 def test_autoscaler_with_forced_upgrade(site: Site) -> None:
@@ -571,6 +621,21 @@ def test_duplicate_variable(site: Site) -> None:
     site.only("duplicate-variable", ui=add("/core/env", {"PORT": "8080"}))
 
 
+def test_duplicate_name(site: Site) -> None:
+    group = "/spec/workerGroupSpecs/[groupName=workergroup]"
+    copied = [{"op": "copy", "from": group, "path": "/spec/workerGroupSpecs/-"}]
+    (found,) = site.only("duplicate-name", patch={"RayCluster/ray-cluster": copied})
+    assert found.what == "the group of workers workergroup stands twice"
+    spec = "/spec/template/spec"
+    for where, name in (("containers", "core"), ("initContainers", "core"), ("volumes", "v")):
+        twice = [*add(f"{spec}/{where}", []), *add(f"{spec}/{where}/-", {"name": name}), *add(f"{spec}/{where}/-", {"name": name})]
+        assert "duplicate-name" in site.rules(patch={"Deployment/core-worker": twice}), where
+    mounts = [{"name": "v", "mountPath": "/x"}, {"name": "v", "mountPath": "/x"}]
+    assert "duplicate-name" in site.rules(patch={"Deployment/core": add(f"{CORE}/volumeMounts", mounts)})
+    ports = [{"name": "a", "containerPort": 8080}, {"name": "a", "containerPort": 8081}]
+    assert "duplicate-name" in site.rules(patch={"Deployment/core": add(f"{CORE}/ports", ports)})
+
+
 def test_duplicate_key(site: Site) -> None:
     (found,) = site.only("duplicate-key", ray=add("/head/rayStartParams/storage", "/elsewhere"))
     assert (found.object, found.path) == ("RayCluster/ray-cluster", "/spec/headGroupSpec/rayStartParams/storage")
@@ -637,11 +702,42 @@ def test_missing_probe(site: Site) -> None:
     site.only("missing-probe", patch={"Deployment/core": removed(f"{CORE}/readinessProbe")})
 
 
+def test_invalid_quantity(site: Site) -> None:
+    for wrong in ("2GB", "1 Gi", "512mb", "two"):
+        (found,) = site.only("invalid-quantity", patch={"Deployment/core": replace(f"{CORE}/resources/limits/memory", wrong)})
+        assert found.what == f"{wrong} is no amount"
+    claim = replace("/spec/resources/requests/storage", "20GB")
+    assert "invalid-quantity" in site.rules(patch={"PersistentVolumeClaim/ray-workflows-claim": claim})
+    for right in ("2000000k", "2e9", "2.5Gi", 3000000000):
+        assert "invalid-quantity" not in site.rules(patch={"Deployment/core": replace(f"{CORE}/resources/limits/memory", right)}), right
+
+
+def test_request_above_limit(site: Site) -> None:
+    (found,) = site.only(
+        "request-above-limit", patch={"Deployment/core": replace(f"{CORE}/resources/requests/cpu", "64")}, present={"largest_node": {}}
+    )
+    assert found.path == f"{CORE}/resources/requests/cpu"
+    same = [*replace(f"{CORE}/resources/requests/cpu", "1500m"), *replace(f"{CORE}/resources/limits/cpu", "1.5")]
+    assert "request-above-limit" not in site.rules(patch={"Deployment/core": same})
+
+
 def test_oversized_pod(site: Site) -> None:
     (found,) = site.only("oversized-pod", present={"largest_node": {"cpu": "12"}})
     assert found.what == "its containers ask for 16 of cpu, the largest node has 12"
     site.only("oversized-pod", present={"largest_node": {"memory": "32Gi"}})
     assert "oversized-pod" not in site.rules(present={"largest_node": {"cpu": "16"}})
+    node = {"largest_node": {"cpu": "17", "memory": "128Gi"}}
+    first = {"name": "first", "image": "mirror.example.com/syntho/busybox:1", "resources": {"requests": {"cpu": "2", "memory": "1Gi"}}}
+    large = [*replace(f"{CORE}/resources/limits/cpu", "16"), *replace(f"{CORE}/resources/requests/cpu", "16")]
+    for field, value, big in (
+        ("initContainers", [first], False),  # before the others, not beside them
+        ("initContainers", [{**first, "restartPolicy": "Always"}], True),
+        ("overhead", {"cpu": "2"}, True),
+    ):
+        found = site.rules(present=node, patch={"Deployment/core": [*large, *add(f"/spec/template/spec/{field}", value)]})
+        assert ("oversized-pod" in found) is big, (field, value)
+    zero = [*replace(f"{CORE}/resources/limits/cpu", "100"), *replace(f"{CORE}/resources/requests/cpu", 0)]
+    assert "oversized-pod" not in site.rules(patch={"Deployment/core": zero})
 
 
 # schema
@@ -695,6 +791,16 @@ def test_altered_text(site: Site) -> None:
     (found,) = site.only("altered-text", ui=add("/core/app_env", "a #b"))
     assert (found.object, found.path, found.todo) == ("syntho-ui", "/core/app_env", """quote it once more: '"a #b"'""")
     assert "altered-text" not in {one.rule for one in site.lint(ui=add("/core/app_env", '"a #b"'))}
+
+
+def test_replaced_zero(site: Site) -> None:
+    (found,) = site.only("replaced-zero", ray=add("/worker/minReplicas", 0))
+    assert (found.object, found.path) == ("ray", "/worker/minReplicas")
+    assert "the chart makes 1 of 0 in RayCluster/ray-cluster:" in found.what
+    assert "overlays/it/ray.values.yaml:1:" in found.origins[0]
+    assert "replaced-zero" not in site.rules(ui=replace("/backend/redis/db", 0))
+    assert "replaced-zero" in site.rules("inside", ui=replace("/redis/storageClassName", ""))
+    assert "replaced-zero" not in site.rules("inside", ui=replace("/db/storageClassName", ""))
 
 
 def test_colliding_object(site: Site) -> None:
