@@ -89,28 +89,6 @@ def unserved_url(context: Context) -> Iterator[Finding]:
             yield of_object(one.item, one.keys, what, "write the Service's port, which need not be the container's")
 
 
-def malformed_address(context: Context) -> Iterator[Finding]:
-    """A host with more than a host in it, a port that is none, or a protocol other than http and https: the templates make URLs of these values,
-    so that `https://` before a host, or a port behind one, stands twice in them."""
-    for name in context.roles.values:
-        role, (_, _, part) = context.role(name), name.rpartition(".")
-        if role is None or (part not in ("host", "port") and name != "url.protocol"):
-            continue
-        text = str(role.value)
-        port = r"(:[0-9]{1,5})?" if name == "url.host" else ""
-        if part == "host" and not re.fullmatch(rf"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?{port}|[0-9a-fA-F:]*:[0-9a-fA-F:]+", text):
-            yield context.of_value(role, f"{name} is {_short(text)}, and must be a bare host", "write the host alone, as in syntho.example.com")
-        elif part == "port" and not (re.fullmatch(r"[0-9]{1,5}", text) and 0 < int(text) < 65536):
-            yield context.of_value(role, f"{name} is {_short(text)}, and must be a port", "write a number from 1 to 65535")
-        elif part == "protocol" and text not in ("http", "https"):
-            yield context.of_value(role, f"{name} is {_short(text)}", "write http or https")
-
-
-def _short(text: str) -> str:
-    """A value as it may be told: without what stands before an @, which may be a password."""
-    return repr(text.rpartition("@")[2][:60]) if text else "empty"
-
-
 def hard_coded_namespace(context: Context) -> Iterator[Finding]:
     """Another namespace than the environment's, in an object's metadata, in the name of a Service, in a flag of a command, or for an account of
     the environment. The charts' address of Ray's head has the namespace syntho in it, up to 1.9.6 that of the backend too. What the

@@ -112,16 +112,20 @@ def regex_path(context: Context) -> Iterator[Finding]:
                     yield of_object(item, keys, what, "patch it in <chart>.manifests.yaml: path: /api, pathType: Prefix")
 
 
-def empty_issuer(context: Context) -> Iterator[Finding]:
-    """An issuer of certificates without a name, or two of them: cert-manager makes no certificate then. The guide's example has the first."""
+def two_issuers(context: Context) -> Iterator[Finding]:
+    """Two issuers of certificates for one Ingress, of the namespace and of the cluster: cert-manager makes no certificate then."""
     for item in context.kind("Ingress"):
         annotations = item["metadata"].get("annotations") or {}
-        named = [key for key in ISSUERS if annotations.get(key)]
-        for key in ISSUERS:
-            if key in annotations and (not annotations[key] or len(named) > 1):
-                what = f"{key} has no value" if not annotations[key] else f"{' and '.join(named)} are both there"
-                todo = "component ingress/cert-manager with cluster_issuer, or remove the annotation"
-                yield of_object(item, ("metadata", "annotations", key), what, todo)
+        if all(annotations.get(key) for key in ISSUERS):
+            what = f"{' and '.join(ISSUERS)} are both there"
+            yield of_object(item, ("metadata", "annotations", ISSUERS[1]), what, "remove one: component ingress/cert-manager has the cluster's")
+
+
+def unknown_protocol(context: Context) -> Iterator[Finding]:
+    """A protocol of the site's URL other than http and https: it is put before :// in every link."""
+    role = context.role("url.protocol")
+    if role and role.value not in ("http", "https"):
+        yield context.of_value(role, f"the protocol is {role.value!r}", "write http or https")
 
 
 def rewritten_path(context: Context) -> Iterator[Finding]:

@@ -13,7 +13,6 @@ import yaml
 
 from syntho_deploy.checks.amounts import amount, effective, shown
 from syntho_deploy.checks.context import RAY, Context, Finding, Item, of_object
-from syntho_deploy.checks.references import claims
 from syntho_deploy.documents import Keys, walk
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.manifests import is_custom
@@ -156,38 +155,6 @@ def missing_probe(context: Context) -> Iterator[Finding]:
             if pod.item["kind"] != RAY and containers and not any(container.get("readinessProbe") for _, container in containers):
                 what = f"the Service {item['metadata']['name']} sends requests here, and no probe says when they are answered"
                 yield of_object(pod.item, (*containers[0][0], "readinessProbe"), what, "add a readinessProbe by a manifest patch")
-
-
-def invalid_quantity(context: Context) -> Iterator[Finding]:
-    """An amount of CPU, memory or storage that Kubernetes does not read: 2GB, 1 Gi, 512mb. The API server refuses it; in a RayCluster it takes it,
-    and the operator can make no pods."""
-    for item, keys, resources in _resources(context):
-        for part in ("requests", "limits"):
-            for kind, value in (resources.get(part) or {}).items():
-                if value is not None and amount(value) is None:
-                    yield of_object(
-                        item, (*keys, part, kind), f"{value} is no amount", "write a number and m, k, M, G, T, Ki, Mi, Gi or Ti: 500m, 2Gi"
-                    )
-
-
-def request_above_limit(context: Context) -> Iterator[Finding]:
-    """More asked for than allowed: the API server refuses the pod; of a RayCluster the operator can make none."""
-    for item, keys, resources in _resources(context):
-        for kind, value in (resources.get("requests") or {}).items():
-            most = (resources.get("limits") or {}).get(kind)
-            asked, limit = amount(value), amount(most) if most is not None else None
-            if asked is not None and limit is not None and asked > limit:
-                yield of_object(
-                    item, (*keys, "requests", kind), f"{value} of {kind} asked for, and {most} allowed", "raise the limit, or ask for less"
-                )
-
-
-def _resources(context: Context) -> Iterator[tuple[Item, Keys, Item]]:
-    for pod in context.pods:
-        for keys, container in pod.containers():
-            yield pod.item, (*keys, "resources"), container.get("resources") or {}
-    for item, keys, spec in claims(context):
-        yield item, (*keys, "resources"), spec.get("resources") or {}
 
 
 def oversized_pod(context: Context) -> Iterator[Finding]:
