@@ -27,6 +27,8 @@ def altered_text(context: Context) -> Iterator[Finding]:
     Upstream's charts print most values so, the licence and names among them."""
     for one in altered(context.project, context.helm):
         yield Finding(one.chart, one.path, one.what, one.todo, one.mark)
+
+
 def replaced_zero(context: Context) -> Iterator[Finding]:
     """A 0, or an empty text, that an overlay sets and the chart replaces by a default of its own, as templates do that ask `| default`. A group of
     at least 0 workers becomes one of 1, and Redis has the class `default` where the value is emptied."""
