@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,13 +37,11 @@ class Drift:
 def drift(client: Client, deployed: Compiled, last: Record) -> list[Drift]:
     """Everything that is no longer as it was deployed. deployed: the state that `last` records. Reads only."""
     plan = planning.make(client, deployed, force_conflicts=True)
-    namespace = deployed.environment.target.namespace
-    versions = {label(item): str(item["apiVersion"]) for item in deployed.objects}
+    compiled = {label(item) for item in deployed.objects}
     found: list[Drift] = []
     for item in plan.objects:
-        if item.label in versions:
-            changed = item.action != planning.UNCHANGED
-            live = client.get(versions[item.label], item.kind, namespace, item.name) if changed or item.label in last.uids else None
+        if item.label in compiled:
+            live = plan.seen.get(item.kind, item.name) if plan.seen else None
             found += _of_object(item, live, last.uids.get(item.label, ""))
     return [*found, *_of_secrets(client, deployed, last), *_of_crds(client, last), *_of_releases(client, deployed)]
 
@@ -97,22 +96,28 @@ def _of_secrets(client: Client, deployed: Compiled, last: Record) -> Iterator[Dr
 
 
 def _of_crds(client: Client, last: Record) -> Iterator[Drift]:
-    for name, managed in last.crds.items():
-        try:
-            found = crds.metadata(client, name, managed)
-        except ApiError as error:
-            if error.status != 403:
-                raise
-            continue
+    with ThreadPoolExecutor(max(1, len(last.crds))) as pool:
+        looked = list(pool.map(lambda name: _crd(client, name, last.crds[name]), last.crds))
+    for (name, managed), found in zip(last.crds.items(), looked, strict=True):
         by, when = crds.writer(found or {})
         if found is None:
             yield Drift(f"CustomResourceDefinition/{name}", DELETED)
         elif since := readiness.going({"metadata": found}):
             yield Drift(f"CustomResourceDefinition/{name}", DELETED, now=since)
-        elif managed and not crds.mark(found, crds.DIGEST):
+        elif managed and found and not crds.mark(found, crds.DIGEST):
             yield Drift(f"CustomResourceDefinition/{name}", ANEW, by=by, when=when)
-        elif managed and crds.edited(found):
+        elif managed and found and crds.edited(found):
             yield Drift(f"CustomResourceDefinition/{name}", CHANGED, now="invoke plan shows what", by=by, when=when)
+
+
+def _crd(client: Client, name: str, managed: bool) -> dict[str, Any] | None:
+    """The metadata of a CRD, empty where the account may not look."""
+    try:
+        return crds.metadata(client, name, managed)
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        return {}
 
 
 def _of_releases(client: Client, deployed: Compiled) -> Iterator[Drift]:

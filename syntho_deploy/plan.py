@@ -92,6 +92,7 @@ class Plan:
     before_upgrade: tuple[tuple[str, ...], ...] = ()
     forced: bool = False
     namespaces: list[str] = field(default_factory=list)  # that are made
+    seen: Live | None = field(default=None, repr=False)  # the objects that it is of, as they were
 
     @property
     def changed(self) -> list[ObjectPlan]:
@@ -152,7 +153,7 @@ def make(client: Client, compiled: Compiled, force_conflicts: bool = False) -> P
     return Plan(
         environment.name, identified.result(), _inputs(compiled), objects, missing, store.due(compiled, secrets), due,
         _digests(looked_at.values(), live, ignored, releases, secrets, installed.result()), foreign, environment.before_upgrade,
-        force_conflicts, new,
+        force_conflicts, new, seen=live,
     )  # fmt: skip
 
 
