@@ -23,13 +23,20 @@ PRESENT = {
 def cluster(subject: Subject) -> Iterator[Result]:
     """The cluster is reached by the environment's context, with credentials that it takes, and is the one that `cluster.uid` names. Told
     apart: no such context, a server that nothing answers for (its name, its port, its certificate, the network), credentials that are missing
-    or expired, another cluster."""
+    or expired, another cluster, one that may not be told from another."""
     try:
         found = told(lambda: subject.connection)
     except PreflightError as error:
         if not subject.environment.target.local:
             raise
         yield Result("cluster", "warning", f"{error.what}; deploy makes it", error.todo)
+        return
+    if subject.environment.target.uid and not found.uid:
+        what = (
+            f"{found.client.server}: the account may not read the uid of kube-system, by which the environment knows its cluster; deploy refuses it"
+        )
+        rule = '- {apiGroups: [""], resources: [namespaces], resourceNames: [kube-system], verbs: [get]}'
+        yield Result("cluster", "error", what, f"add to its ClusterRole, as docs/rbac.md has it:\n{rule}")
         return
     uid = f"uid {found.uid}" if found.uid else "its uid may not be read"
     pinned = ", as the environment names it" if subject.environment.target.uid else ""

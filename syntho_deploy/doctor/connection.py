@@ -41,7 +41,8 @@ def connect(place: Place) -> Connection:
     middle = before + (datetime.now(UTC) - before) / 2
     user = _allowed(lambda: client.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", WHO)["status"]["userInfo"], {})
     uid = _allowed(lambda: preflight.uid_of(client), "")
-    preflight.identify(place.environment, uid)
+    if uid:  # where it may not be read, a check tells that, and the others go on: nothing is written
+        preflight.identify(place.environment, uid)
     return Connection(client, found["gitVersion"], (parsedate_to_datetime(date) - middle).total_seconds() if date else 0.0, user, uid)
 
 

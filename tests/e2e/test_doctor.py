@@ -623,6 +623,15 @@ def test_the_documented_account_gets_answers_and_the_rules_that_lack(bare: Site)
     assert only(doctor(bare, "permissions"), "permissions").state == "ok"
 
 
+def test_a_cluster_that_may_not_be_told_from_another_is_an_error_and_the_other_checks_go_on(bare: Site) -> None:
+    sign_in(bare, "deployer")
+    bare.write({**bare.read(), "cluster": {**bare.read()["cluster"], "uid": "11111111-1111-1111-1111-111111111111"}})
+    found = doctor(bare)
+    one = only(found, "cluster")
+    assert (one.state, "may not read the uid of kube-system" in one.what, "resourceNames: [kube-system]" in one.todo) == ("error", True, True)
+    assert not [other for other in found if "for want of the cluster" in other.what]
+
+
 def test_an_account_without_any_permission_gets_a_report_all_the_same(bare: Site) -> None:
     sign_in(bare, "deployer")
     found = doctor(bare)
