@@ -11,6 +11,7 @@ import pytest
 from syntho_deploy import explain
 from syntho_deploy.documents import Json, walk
 from syntho_deploy.errors import InputError
+from syntho_deploy.images import names_in
 from syntho_deploy.overlays.layers import components
 from syntho_deploy.rotate import reader
 from syntho_deploy.secrets import store
@@ -613,6 +614,24 @@ def check_every_pod(objects: Objects, tokens: set[str]) -> None:
 def test_no_pod_is_forgotten_by_what_is_for_all(pinned: Pinned) -> None:
     ray = {f"RayCluster/ray-cluster/{index}" for index in range(4)}  # the head asks the API server, the workers' init container reads the namespace
     check_every_pod(pinned.objects([*BASE, *EVERYTHING]), {"Deployment/kuberay-operator/0", *ray})
+
+
+def test_every_image_can_have_a_digest(pinned: Pinned, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("operator_tag", "postgres_tag", "redis_tag", "busybox_tag"):
+        monkeypatch.setitem(VARIABLES, name, f"{VARIABLES[name]}@{DIGESTS['core']}")
+    names = names_in(pinned.objects([*BASE, *EVERYTHING]).values())
+    assert len(names) == 8
+    assert all(re.fullmatch(r"mirror\.example\.com/syntho/[a-z-]+:[\w.-]+@sha256:[a-d]{64}", name) for name in names), names
+
+
+@pytest.mark.parametrize("way", ["ingress/nginx", "ingress/cert-manager"])
+def test_a_second_host_goes_with_each_way_in(pinned: Pinned, way: str) -> None:
+    objects = pinned.objects([*BASE, "ray/head-only", way, "ingress/second-host"])
+    for place in (*api(HOST), *api(SECOND)):
+        assert not differs(objects, place, (api(HOST) | api(SECOND))[place]), place
+    tls = at(objects["Ingress/frontend-ingress"], "/spec/tls")
+    wanted: Json = [{"hosts": [HOST], "secretName": "frontend-tls"}, {"hosts": [SECOND], "secretName": "second-tls"}]
+    assert tls == (wanted if way.endswith("manager") else None)
 
 
 def test_lint_finds_nothing_in_all_of_them(pinned: Pinned) -> None:

@@ -620,6 +620,10 @@ def test_no_pod_is_forgotten_here_by_what_is_for_all(here: Pinned) -> None:
     test_components.check_every_pod(objects, {"Deployment/kuberay-operator/0", "RayCluster/ray-cluster/0"})
 
 
+def test_every_image_can_have_a_digest_here(here: Pinned, monkeypatch: pytest.MonkeyPatch) -> None:
+    test_components.test_every_image_can_have_a_digest(here, monkeypatch)
+
+
 def test_lint_finds_nothing_here_in_all_of_them(here: Pinned) -> None:
     assert here.faults([*test_components.BASE, *test_components.EVERYTHING]) == []
 
