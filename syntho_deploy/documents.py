@@ -15,6 +15,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,6 +73,7 @@ _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL
 _WORDS |= dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(("false", "False", "FALSE"), False)
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]+")
+_TRAILING = re.compile(r"\.[0-9]+0$")  # a zero that no number keeps: version 1.10 becomes 1.1
 DIGITS = 20  # more do not fit a number of 64 bits
 _AMBIGUOUS = re.compile(
     r"(?i:yes|no|on|off)|[-+]?(0[0-9_]+|0[xXoObB][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*)"
@@ -86,6 +88,8 @@ def _scalar(text: str, where: Mark) -> Json:
     if _INT.fullmatch(text) and len(text) <= DIGITS:
         return int(text)
     if _FLOAT.fullmatch(text) and math.isfinite(float(text)):
+        if _TRAILING.search(text) or Decimal(text) != Decimal(repr(float(text))):
+            raise InputError(f"{text} is the number {float(text)!r} to every program", where, f'quote it: "{text}", or write {float(text)!r}')
         return float(text)
     if _AMBIGUOUS.fullmatch(text):
         raise InputError(f"{text} is read as different values by different programs", where, f'quote it: "{text}", or write the value out')

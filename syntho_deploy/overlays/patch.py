@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jsonpatch
 
-from syntho_deploy.documents import Document, Json, Keys, clone, load, walk
+from syntho_deploy.documents import Document, Json, Keys, canonical, clone, load, walk
 from syntho_deploy.errors import InputError, Mark, nearest, raise_all, shown
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.origins import Change, Layers, Operation, Tree
@@ -211,10 +211,15 @@ def _claim(keys: Keys, operation: Operation, layer: str, layers: Layers) -> None
 
 
 def _quotable(value: Json, operation: Operation) -> None:
+    """Refuse the numbers that Helm prints otherwise than they are written."""
     for keys, item in walk(value):
-        if isinstance(item, int | float) and not isinstance(item, bool) and not EXPONENT_BELOW <= abs(item) < UNQUOTED_LIMIT and item:
-            at = f" at {pointer.text(keys)}" if keys else ""
-            raise InputError(f"{_named(operation)}: Helm prints the number {item}{at} as {item:e}", operation.mark, f'quote it: "{item}"')
+        if isinstance(item, int | float) and not isinstance(item, bool) and item:
+            printed = "" if EXPONENT_BELOW <= abs(item) < UNQUOTED_LIMIT else f"{item:e}"
+            printed = printed or (f"{item:.0f}" if isinstance(item, float) and item.is_integer() else "")
+            if printed:
+                at = f" at {pointer.text(keys)}" if keys else ""
+                where = " where the variable is set" if "${" in canonical(operation.value) else ""
+                raise InputError(f"{_named(operation)}: Helm prints the number {item}{at} as {printed}", operation.mark, f'quote it{where}: "{item}"')
 
 
 def _at(document: Json, keys: Keys) -> Json:

@@ -89,7 +89,27 @@ def test_null_is_the_same_under_both_helms(project: Path, helm: Helm, helm3: Hel
 
 
 @pytest.mark.parametrize(
-    "text", ["1e3", "007", "0o17", "0x1F", "yes", "off", "1_000", ".5", "5.", ".inf", "20230308", "1000000", "0.00001", "-2000000"]
+    "text",
+    [
+        "1e3",
+        "007",
+        "0o17",
+        "0x1F",
+        "yes",
+        "off",
+        "1_000",
+        ".5",
+        "5.",
+        ".inf",
+        "20230308",
+        "1000000",
+        "0.00001",
+        "-2000000",
+        "1.10",
+        "1.0",
+        "0.50",
+        "3.14159265358979323846",
+    ],
 )
 def test_what_cannot_arrive_is_refused_with_its_line_and_quotes(project: Path, text: str) -> None:
     _overlay(project, f"- op: replace\n  path: /core/image/tag\n  value: {text}\n")

@@ -401,6 +401,7 @@ def test_the_loader_takes_what_the_schema_takes(tmp_path: Path, name: str) -> No
 
 @given(st.one_of(st.integers(-(10**7), 10**7), st.decimals(-2, 2, places=6).map(float), st.sampled_from([1e6, 999_999, 0.0001, 0.0])), st.booleans())
 def test_a_number_that_helm_would_print_with_an_exponent_is_refused_by_both(number: float, nested: bool) -> None:
+    assume(not isinstance(number, float) or not number.is_integer() or abs(number) >= 1e6 or not number)  # 1.0 is 1 to a schema
     value = {"a": [number]} if nested else number
     errors: list[InputError] = []
     apply({}, [Operation("add", "/a", Mark("f"), value)], lambda name, where: None, "layer", Layers(), errors, values=True)
