@@ -180,6 +180,11 @@ class Context:
         local = dict.fromkeys(LOCAL_CLASSES, ACCESS_MODES) if self.environment.target.local else {}
         return local | dict.fromkeys(sorted(self.names("StorageClass")), ()) | self.environment.present.storage_classes
 
+    @cached_property
+    def shown_values(self) -> dict[str, Json]:
+        """The values of each chart with `${secret:name}` where a secret belongs."""
+        return self.project.shown_values()
+
     def role(self, name: str) -> Role | None:
         """The value of a role; None where the roles or the values have none."""
         return self._role(*self.roles.values[name]) if name in self.roles.values else None
@@ -196,7 +201,7 @@ class Context:
         return bool(repository) and name in (repository, f"{repository}:{name.rpartition(':')[2]}")
 
     def _role(self, chart: str, path: str) -> Role | None:
-        values = self.project.shown_values()[chart]
+        values = self.shown_values[chart]
         try:
             keys, _ = pointer.compile_pointer(values, path)
         except pointer.PointerError:
@@ -217,7 +222,7 @@ class Context:
 
     def of_value(self, role: Role, what: str, todo: str) -> Finding:
         """A finding about a chart's value."""
-        return Finding(role.chart, pointer.named(self.project.shown_values()[role.chart], role.keys), what, todo)
+        return Finding(role.chart, pointer.named(self.shown_values[role.chart], role.keys), what, todo)
 
     def at(self, pod: Pod, keys: Keys) -> Item:
         """A part of the object that a pod is in."""

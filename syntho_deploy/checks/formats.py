@@ -201,7 +201,7 @@ def unknown_ssl_mode(context: Context) -> Iterator[Finding]:
 
 def left_placeholder(context: Context) -> Iterator[Finding]:
     """A value that still has a placeholder in it, `<hostname>` or `<tag>`, as the guide's snippets have where a value of the site belongs."""
-    for chart, values in context.project.shown_values().items():
+    for chart, values in context.shown_values.items():
         for keys, value in walk(values):
             found = PLACEHOLDER.search(value) if isinstance(value, str) and len(value) < LONG else None
             if found and value != (was := at(context.project.defaults(chart), keys)) and found[0] not in str(was):
