@@ -11,7 +11,9 @@ from syntho_deploy.documents import Json
 from syntho_deploy.overlays.pointer import identity, text
 from syntho_deploy.redact import MASK
 
-SERVER_METADATA = ("managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink")
+SERVER_METADATA = (
+    "managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds",
+)  # fmt: skip
 SERVER_ANNOTATIONS = ("deployment.kubernetes.io/revision",)
 ABSENT = "(absent)"
 CONTENT = ("data", "stringData")  # of a Secret

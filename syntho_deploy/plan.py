@@ -403,7 +403,7 @@ def _digests(
     found: dict[str, Any] = {}
     for item in objects:
         if present := _live_of(item, live):
-            found[label(item)] = [present["metadata"]["uid"], diff.stable(ignored.without(present, item))]
+            found[label(item)] = [present["metadata"]["uid"], readiness.going(present), diff.stable(ignored.without(present, item))]
     for name, secret in secrets.items():
         if secret:
             found[f"Secret/{name}"] = [secret["metadata"]["uid"], secret.get("type"), sorted(secret.get("data") or {})]

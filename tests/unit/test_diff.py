@@ -77,3 +77,8 @@ def test_another_order_is_a_change_and_told_once() -> None:
     (change,) = changes(listed(a, b), listed(b, a))
     assert (change.path, change.before, change.after) == ("/subjects", ["a", "b"], ["b", "a"])
     assert [change.path for change in changes(listed(a, b), listed(a, c, b))] == ["/subjects/[name=c]"]
+
+
+def test_an_object_that_somebody_begins_to_delete_between_two_looks_has_no_other_fields() -> None:
+    going = {"metadata": {"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 0}}
+    assert changes({"metadata": {"name": "a"}}, going) == []
