@@ -7,7 +7,7 @@ manager owns is not a change, and what would be refused is known before.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -18,7 +18,7 @@ from syntho_deploy import diff, documents, process
 from syntho_deploy.cluster import crds, predict, readiness, volumes
 from syntho_deploy.cluster.client import AT_ONCE, ApiError, Client, Object
 from syntho_deploy.cluster.crds import CrdChange
-from syntho_deploy.cluster.ignore import Ignored
+from syntho_deploy.cluster.ignore import SCALER, Ignored
 from syntho_deploy.cluster.preflight import namespace_due, uid_of
 from syntho_deploy.cluster.readiness import Live
 from syntho_deploy.cluster.releases import Stored, stored
@@ -140,7 +140,9 @@ def make(client: Client, compiled: Compiled, force_conflicts: bool = False) -> P
         last = [before.get(chart.release.name, {}).get(label(item)) for _, chart, item in work]
         taken = [chart.release.name in foreign for _, chart, _ in work]
         missing, ignored, secrets = reviewed.result(), scaled.result(), known.result()  # what is refused next may quote one
-        asked = partial(_of_object, client, live, ignored, force_conflicts)
+        staying = {label(item) for item in compiled.objects}
+        later = ignored.after({item["metadata"]["name"] for items in old.values() for item in items if _is_leaving_scaler(item, staying)})
+        asked = partial(_of_object, client, live, ignored, later, force_conflicts)
         objects = list(pool.map(lambda one, old, over: asked(one[0], one[1], one[2], old, over), work, last, taken))
     for name, chart in compiled.charts.items():
         objects += _leaving(name, chart, old.get(chart.release.name, []), live)
@@ -155,6 +157,10 @@ def make(client: Client, compiled: Compiled, force_conflicts: bool = False) -> P
         _digests(looked_at.values(), live, ignored, releases, secrets, installed.result()), foreign, environment.before_upgrade,
         force_conflicts, new, seen=live,
     )  # fmt: skip
+
+
+def _is_leaving_scaler(item: Object, staying: Container[str]) -> bool:
+    return item["kind"] == SCALER[1] and label(item) not in staying
 
 
 def _namespace_due(client: Client, name: str, manage: bool) -> bool:
@@ -211,9 +217,11 @@ def _is_due(releases: Mapping[str, Stored], chart: CompiledChart, name: str, obj
 
 
 def _of_object(
-    client: Client, live: Live, ignored: Ignored, force: bool, name: str, chart: CompiledChart, item: Object, last: Object | None, foreign: bool
+    client: Client, live: Live, ignored: Ignored, later: Ignored, force: bool, name: str, chart: CompiledChart, item: Object,
+    last: Object | None, foreign: bool,
 ) -> ObjectPlan:  # fmt: skip
-    """The effect on one object. last: its manifest in the release as it is; foreign: somebody else made the release."""
+    """The effect on one object. ignored, later: what is another's now, and after the deploy; last: its manifest in the release as it
+    is; foreign: somebody else made the release."""
     found, kind, object_name = _live_of(item, live), item["kind"], item["metadata"]["name"]
     if found is not None and (owner := _other_owner(found, chart)):
         return ObjectPlan(REFUSED, name, kind, object_name, reason=f"it exists and {owner}")
@@ -222,7 +230,7 @@ def _of_object(
     claims = volumes.of_set(item, live) if kind == "StatefulSet" else []
     if lost := next((f"its volume {claim['metadata']['name']}: {since}" for claim in claims if (since := readiness.going(claim))), ""):
         return ObjectPlan(REFUSED, name, kind, object_name, reason=f"{lost}: {volumes.GOING}")
-    kept = ignored.kept(item, found)
+    kept = later.kept(item, found)
     target = predict.owned(predict.lean(kept, found), chart.release.name, chart.namespace)
     slim = target.get("spec") is not kept.get("spec")
     predicted = predict.predict(client, target, found, force)

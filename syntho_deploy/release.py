@@ -13,7 +13,7 @@ from syntho_deploy import plan as planning
 from syntho_deploy import planfile, process, verify
 from syntho_deploy.cluster import crds, predict, preflight, readiness, record, volumes
 from syntho_deploy.cluster.client import AT_ONCE, MANAGER, Client, Object
-from syntho_deploy.cluster.ignore import Ignored
+from syntho_deploy.cluster.ignore import SCALER, Ignored
 from syntho_deploy.cluster.lease import Lease
 from syntho_deploy.cluster.readiness import Live
 from syntho_deploy.cluster.releases import Stored, stored
@@ -238,7 +238,6 @@ def _write(client: Client, compiled: Compiled, found: Plan, way: Way, steps: Ste
     """Write the CRDs and the releases that are due, side by side, but that a chart with custom resources waits for the CRDs."""
     root = compiled.environment.root
     due = {name: chart for name, chart in compiled.charts.items() if chart.release.name in found.releases}
-    taken = {name: {(item.label, conflict.field) for item in found.objects if item.chart == name for conflict in item.conflicts} for name in due}
     files = {crds.name_of(file): file for chart in compiled.charts.values() for file in chart.crds} if found.crds else {}
     missing = {crd.name: files[crd.name] for crd in found.crds}
     _keep(client, compiled, found)
@@ -246,10 +245,7 @@ def _write(client: Client, compiled: Compiled, found: Plan, way: Way, steps: Ste
     with ThreadPoolExecutor(len(due) + 1) as pool:
         applied = pool.submit(_apply_crds, client, missing, steps, deadline)
         after = {name: applied if any(is_custom(item) for item in chart.objects) else None for name, chart in due.items()}
-        lean = {item.label for item in found.objects if item.lean}
-        writes = [
-            pool.submit(_release, root, way, client, chart, lean, taken[name], steps, deadline, lease, after[name]) for name, chart in due.items()
-        ]
+        writes = [pool.submit(_release, root, way, client, chart, found, steps, deadline, lease, after[name]) for name, chart in due.items()]
         _await_all([applied, *writes])
     for item in found.objects:
         if item.action == planning.DELETE:  # helm compares with the last deployed manifest: what a failed one had begun is left by it
@@ -317,14 +313,17 @@ def _ensure_namespace(client: Client, name: str, manage: bool) -> None:
 
 
 def _release(
-    root: Path, way: Way, client: Client, chart: CompiledChart, lean: Container[str], taken: Container[tuple[str, str]], steps: Steps,
-    deadline: float, lease: Lease, after: Future[None] | None,
+    root: Path, way: Way, client: Client, chart: CompiledChart, found: Plan, steps: Steps, deadline: float, lease: Lease, after: Future[None] | None
 ) -> None:  # fmt: skip
     if after:
         after.result()
     with steps.step(f"release {chart.release.name}") as step:
+        lean = {item.label for item in found.objects if item.lean}
+        leaving = {item.name for item in found.objects if item.kind == SCALER[1] and item.action == planning.DELETE}
+        mine = {label(item) for item in chart.objects}
+        taken = {(item.label, conflict.field) for item in found.objects if item.label in mine for conflict in item.conflicts}
         ignored = Ignored.read(client, root, chart.namespace)
-        written = ignored.chart(client, chart, lean)
+        written = ignored.after(leaving).chart(client, chart, lean)
         folder = written.write(build_folder(root, chart))
         force = bool(taken) or any(ignored.paths(item) for item in chart.objects)
         if force:  # helm would take whatever others own: only what was planned, and what is another's anyway, which gets its live value

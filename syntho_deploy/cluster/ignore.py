@@ -79,10 +79,11 @@ def _pointer(section: Section, text: str, *keys: str | int) -> Segments:
 
 
 class Ignored:
-    """The rules, and the objects (kind, name) that have a HorizontalPodAutoscaler."""
+    """The rules, and what each HorizontalPodAutoscaler is for: its name to the object's (kind, name)."""
 
-    def __init__(self, found: Iterable[Rule], scaled: Iterable[Key] = ()) -> None:
-        self._rules, self._scaled = tuple(found), frozenset(scaled)
+    def __init__(self, found: Iterable[Rule], scalers: Mapping[str, Key] | None = None) -> None:
+        self._rules, self._scalers = tuple(found), dict(scalers or {})
+        self._scaled = frozenset(self._scalers.values())
 
     @classmethod
     def read(cls, client: Client, root: Path, namespace: str) -> Ignored:
@@ -93,8 +94,12 @@ class Ignored:
             if error.status != 403:
                 raise
             scalers = []
-        targets = [item["spec"]["scaleTargetRef"] for item in scalers]
-        return cls(rules(root), [(target["kind"], target["name"]) for target in targets])
+        targets = {item["metadata"]["name"]: item["spec"]["scaleTargetRef"] for item in scalers}
+        return cls(rules(root), {name: (target["kind"], target["name"]) for name, target in targets.items()})
+
+    def after(self, leaving: Container[str]) -> Ignored:
+        """As it is when these autoscalers are gone: what they were for is ours again."""
+        return Ignored(self._rules, {name: target for name, target in self._scalers.items() if name not in leaving})
 
     def paths(self, item: Object) -> list[Segments]:
         """The paths of a manifest that are another's."""

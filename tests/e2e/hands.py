@@ -254,9 +254,28 @@ def ray(rng: random.Random, item: Object) -> bool:
     return True
 
 
+def claim(rng: random.Random, item: Object) -> bool:
+    if item["kind"] != "PersistentVolumeClaim":
+        return False
+    spec = item["spec"]
+    if rng.random() < 0.7:
+        spec["resources"] = {"requests": {"storage": rng.choice(["50Mi", "500Gi", "1Ti"])}}
+    else:
+        spec.update(rng.choice([{"accessModes": ["ReadWriteMany"]}, {"storageClassName": "kwok-volume"}]))
+    return True
+
+
+def stateful(rng: random.Random, item: Object) -> bool:
+    if item["kind"] != "StatefulSet" or rng.random() < 0.7:
+        return False
+    item["spec"].update(rng.choice([{"podManagementPolicy": "Parallel"}, {"serviceName": "other"}, {"minReadySeconds": 1}]))
+    return True
+
+
 EDITS: tuple[Edit, ...] = (
     env_add, env_add, env_change, env_change, env_remove, env_from_field, image, image, container_scalar, container_scalar, probe, port, sidecar,
     volume, pod_metadata, pod_scalar, pod_scalar, replicas, strategy, metadata, metadata, service, service, config, ingress, role, ray,
+    claim, stateful,
 )  # fmt: skip
 
 

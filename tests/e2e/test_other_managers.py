@@ -267,6 +267,21 @@ def test_replicas_that_a_pod_autoscaler_set_stay_while_there_is_one(site: Site, 
     assert ".spec.replicas: owned by kube-controller-manager" in site.invoke("plan", code=4).stdout
 
 
+@pytest.mark.thorough
+def test_when_the_pod_autoscaler_leaves_its_number_goes_with_it(site: Site, eventually: Eventually) -> None:
+    extra = site.root / "overlays" / "here" / "syntho-ui.objects" / "scaler.yaml"
+    extra.parent.mkdir(parents=True)
+    target = "{apiVersion: apps/v1, kind: Deployment, name: core}"
+    spec = f"{{scaleTargetRef: {target}, minReplicas: 1, maxReplicas: 5}}"
+    extra.write_text(f"{{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, metadata: {{name: core}}, spec: {spec}}}")
+    site.deploy()
+    scale(site, "core", 3, "kube-controller-manager")
+    extra.unlink()
+    assert "/spec/replicas: 3 -> 1" in site.invoke("plan", code=2).stdout
+    _truth(site, eventually)
+    assert "nothing to do" in site.invoke("plan").stdout
+
+
 def test_replicas_that_a_person_set_are_drift(site: Site) -> None:
     site.deploy()
     scaler(site, "backend")

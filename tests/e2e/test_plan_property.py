@@ -1,7 +1,8 @@
 """A plan says what the next deploy changes, and nothing else: random changes of overlays and by other hands, compared with what became
 of every object of the namespace, field by field.
 
-SYNTHO_TEST_PLANS: how many plans for each kind of release; SYNTHO_TEST_SEED: where they begin. A failure names the seed of its plan.
+SYNTHO_TEST_PLANS: how many plans for each kind of release, more than the few of a normal run; SYNTHO_TEST_SEED: where they begin.
+A failure names the seed of its plan.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from tests.e2e.site import Site
 from tests.e2e.test_plan import _settled
 
 Objects = dict[str, Object]
-SEED, PLANS = int(os.environ.get("SYNTHO_TEST_SEED", "1")), int(os.environ.get("SYNTHO_TEST_PLANS", "2"))
+SEED, PLANS = (int(os.environ.get(f"SYNTHO_TEST_{name}", default)) for name, default in (("SEED", "1"), ("PLANS", "0")))
 SERVERS_OWN = ("Pod", "ReplicaSet", "Event", "Endpoints", "EndpointSlice", "ControllerRevision", "Lease")  # made by controllers, or our lock
 RELEASE, RECORD = "helm.sh/release.v1", "syntho-deploy/record.v1"
 OTHERS = ("kubectl-edit", "flux", "argocd-controller")
@@ -268,7 +269,24 @@ VALUES: list[dict[str, Any]] = [
     {"op": "replace", "path": "/core/port", "value": 9090},
     {"op": "replace", "path": "/backend/image/tag", "value": "2.0.1"},
 ]
+RAY_VALUES: list[dict[str, Any]] = [
+    {"op": "replace", "path": "/worker/disabled", "value": False, "overrides": True},
+    {"op": "replace", "path": "/head/containerEnv/[name=RAY_SCHEDULER_SPREAD_THRESHOLD]/value", "value": "0.5"},
+]
+TARGET = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "frontend"}
 MORE = {
+    "HorizontalPodAutoscaler": {
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "extra"},
+        "spec": {"scaleTargetRef": TARGET, "minReplicas": 1, "maxReplicas": 5},
+    },
+    "NetworkPolicy": {
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "extra"},
+        "spec": {"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}]}]},
+    },
+    "PodDisruptionBudget": {
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "extra"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "core"}}},
+    },
     "ConfigMap": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "extra"}, "data": {"a": "b"}},
     "Service": {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "extra"}, "spec": {"selector": {"app": "core"}, "ports": [{"port": 99}]}},
     "Deployment": {
@@ -301,6 +319,8 @@ def change_overlays(rng: random.Random, site: Site, base: Compiled) -> str:
                 part["selected"] = rng.choice(["a", "b"])
         if operations := [{**one, "overrides": True} for one in hands.operations(item, new)]:
             patches.setdefault(chart_of[label(item)], []).append({"target": target, "patch": operations})
+    if ray := rng.sample(RAY_VALUES, rng.choice([0, 0, 1, 2])):
+        _write(site, "ray.values.yaml", ray)
     if values:
         _write(site, "syntho-ui.values.yaml", values)
     for chart, found in patches.items():
@@ -311,7 +331,7 @@ def change_overlays(rng: random.Random, site: Site, base: Compiled) -> str:
         if rng.random() < 0.3:
             item["metadata"]["annotations"] = {**(item["metadata"].get("annotations") or {}), KEEP: "keep"}
         _write(site, f"syntho-ui.objects/{kind}.yaml", item)
-    return f"values {values}, manifests {patches}, objects {sorted((site.root / 'overlays' / site.name).glob('*/*'))}"
+    return f"values {[*values, *ray]}, manifests {patches}, objects {sorted((site.root / 'overlays' / site.name).glob('*/*'))}"
 
 
 def _write(site: Site, name: str, content: Any) -> None:
@@ -412,10 +432,13 @@ class Told:
         self.counts[what] = self.counts.get(what, 0) + 1
 
 
-@pytest.mark.parametrize("hand", ["helm 4", "helm 3", pytest.param("guide", marks=pytest.mark.thorough)])
-def test_a_random_plan_is_what_the_deploy_does(site: Site, eventually: Callable[..., Any], hand: str) -> None:
+@pytest.mark.administrator
+@pytest.mark.parametrize(
+    ("hand", "plans"), [("helm 4", 2), *(pytest.param(hand, plans, marks=pytest.mark.thorough) for hand, plans in (("helm 3", 6), ("guide", 6)))]
+)
+def test_a_random_plan_is_what_the_deploy_does(site: Site, eventually: Callable[..., Any], hand: str, plans: int) -> None:
     told = Told(site, eventually)
-    for number in range(SEED, SEED + PLANS):
+    for number in range(SEED, SEED + (PLANS or plans)):
         if number == SEED or (hand != "helm 4" and number % 3 == 0):
             if number != SEED:
                 site.remove()

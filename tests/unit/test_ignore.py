@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def shipped() -> Ignored:
     """The rules that come with the project; Deployment/web has an autoscaler."""
-    return Ignored(rules(ROOT), [("Deployment", "web")])
+    return Ignored(rules(ROOT), {"web-scaler": ("Deployment", "web")})
 
 
 def cluster(*groups: dict[str, Any], autoscaled: bool = True) -> dict[str, Any]:
