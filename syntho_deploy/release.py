@@ -325,17 +325,21 @@ def _release(
         ignored = Ignored.read(client, root, chart.namespace)
         written = ignored.after(leaving).chart(client, chart, lean)
         folder = written.write(build_folder(root, chart))
-        force = bool(taken) or any(ignored.paths(item) for item in chart.objects)
-        if force:  # helm would take whatever others own: only what was planned, and what is another's anyway, which gets its live value
-            _refuse_other_conflicts(client, written, ignored, taken)
+        shared = {item.label for item in found.objects if item.label in mine and item.shared}
+        if force := bool(taken or shared or any(ignored.paths(item) for item in chart.objects)):
+            # helm takes whatever others own: that may only be what was planned, and what is another's anyway, which gets its live value
+            _refuse_other_conflicts(client, written, ignored, taken, shared)
         left = max(LEAST_SECONDS, deadline - time.monotonic())
         lease.check(write=True)
         way.helm.upgrade(folder, chart.release.name, chart.namespace, client.access.kubeconfig, client.access.context, left, force)
         step.result = f"{chart.name} {chart.version}"
 
 
-def _refuse_other_conflicts(client: Client, chart: CompiledChart, ignored: Ignored, taken: Container[tuple[str, str]]) -> None:
-    """Raise `PreflightError` for a field that another manager has taken since the plan. taken: (`Kind/name`, field) that it had."""
+def _refuse_other_conflicts(
+    client: Client, chart: CompiledChart, ignored: Ignored, taken: Container[tuple[str, str]], shared: Container[str]
+) -> None:  # fmt: skip
+    """Raise `PreflightError` for a field that another manager has taken since the plan. taken: (`Kind/name`, field) that the plan had;
+    shared: the objects of which it had to take what another controller set."""
 
     def look(item: Object) -> list[tuple[str, predict.Conflict]]:
         live = client.get(item["apiVersion"], item["kind"], chart.namespace, item["metadata"]["name"])
@@ -343,7 +347,8 @@ def _refuse_other_conflicts(client: Client, chart: CompiledChart, ignored: Ignor
         return [(label(item), one) for one in found if (label(item), one.field) not in taken and not ignored.within(one.field, item)]
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        others = [f"{name}: {one.field} is owned by {one.owner}" for found in pool.map(look, chart.objects) for name, one in found]
+        looked = pool.map(look, (item for item in chart.objects if label(item) not in shared))
+        others = [f"{name}: {one.field} is owned by {one.owner}" for found in looked for name, one in found]
     if others:
         raise PreflightError(_listed("these fields were taken since it was planned", others), todo="plan again, and review it")
 

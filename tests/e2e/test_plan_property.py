@@ -7,6 +7,7 @@ A failure names the seed of its plan.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -344,7 +345,8 @@ def by_other_hands(rng: random.Random, site: Site, compiled: Compiled) -> list[s
     client, done = site.client(), []
     if rng.random() < 0.15:
         chart = rng.choice(list(compiled.charts.values()))
-        site.helm("upgrade", chart.release.name, str(chart.write(site.root / "by-hand" / chart.name)), program="helm3")
+        with contextlib.suppress(AssertionError):  # it fails half-way where the API server refuses an object, as a volume that shrinks
+            site.helm("upgrade", chart.release.name, str(chart.write(site.root / "by-hand" / chart.name)), program="helm3")
         done.append(f"helm3 upgrade {chart.release.name}")
     for item in rng.sample(compiled.objects, rng.choice([0, 1, 2, 4])):
         live = client.get(item["apiVersion"], item["kind"], site.namespace, item["metadata"]["name"])
