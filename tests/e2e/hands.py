@@ -255,11 +255,11 @@ def ray(rng: random.Random, item: Object) -> bool:
 
 
 def claim(rng: random.Random, item: Object) -> bool:
-    if item["kind"] != "PersistentVolumeClaim":
+    if item["kind"] != "PersistentVolumeClaim" or rng.random() < 0.7:
         return False
     spec = item["spec"]
     if rng.random() < 0.7:
-        spec["resources"] = {"requests": {"storage": rng.choice(["50Mi", "500Gi", "1Ti"])}}
+        spec["resources"] = {"requests": {"storage": "50Mi"}}  # one that grew would refuse whatever comes after it
     else:
         spec.update(rng.choice([{"accessModes": ["ReadWriteMany"]}, {"storageClassName": "kwok-volume"}]))
     return True
