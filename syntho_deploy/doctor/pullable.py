@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from syntho_deploy import images
-from syntho_deploy.bump import login
 from syntho_deploy.doctor.nodes import Node, node, refusal
 from syntho_deploy.doctor.subject import Missing, Result, Subject, side_by_side
 from syntho_deploy.doctor.workloads import asked, containers
 from syntho_deploy.errors import DeployError
 from syntho_deploy.redact import register
-from syntho_deploy.registry import Found, Reference, Registries, RegistryError, host, parse
-from syntho_deploy.secrets import store
+from syntho_deploy.registry import Found, Login, Reference, Registries, RegistryError, host, parse
+from syntho_deploy.secrets import sources, store
 
 TIMEOUTS = (5.0, 5.0)  # seconds
 SIMULATED = "kwok.x-k8s.io/node"  # the annotation of a node that runs nothing
@@ -48,12 +49,13 @@ def images_pullable(subject: Subject) -> Iterator[Result]:
             wanted.append(parse(name))
         except DeployError as error:
             yield Result("images-pullable", "error", error.what, error.todo)
-    logins = {registry: _login(subject, registry) for registry in sorted({image.registry for image in wanted})}
+    known = _sources(subject)
+    logins = {image: next((found for server, found in known if serves(server, image)), None) for image in wanted}
     where = {image: _where(subject, image, platforms) for image in wanted}
-    registries = Registries(lambda registry: found.pair if isinstance(found := logins[registry], _Login) else None, TIMEOUTS)
-    looked = side_by_side([_look(registries, image) for image in wanted])
-    for registry, used in logins.items():
-        mine = [one for one in looked if one.image.registry == registry]
+    registries = {used: Registries(_always(used), TIMEOUTS) for used in logins.values()}
+    looked = side_by_side([_look(registries[logins[image]], image) for image in wanted])
+    for registry, used in dict.fromkeys((image.registry, logins[image]) for image in wanted):
+        mine = [one for one in looked if one.image.registry == registry and logins[one.image] == used]
         faults = [fault for fault in [_fault(subject, one, used, where[one.image]) for one in mine] if fault]
         for what, todo, state in dict.fromkeys(faults):
             yield Result("images-pullable", state, what, todo)
@@ -96,20 +98,37 @@ def _where(subject: Subject, image: Reference, platforms: list[tuple[str, Node |
     return sorted(found or {name for name, _ in platforms})
 
 
-def _login(subject: Subject, registry: str) -> _Login | DeployError | None:
-    """What the pods will send: what the pull secrets in the cluster have, else what the environment's source gives, which deploy puts there.
-    A source without a value is an error, which counts where the registry asks for credentials."""
-    names = _pull_secrets(subject)
+def serves(server: str, image: Reference) -> bool:
+    """Are the credentials that stand under this name of a registry for an image? It may have a path, and wildcards within parts of the host.
+
+    https://kubernetes.io/docs/concepts/containers/images/#config-json
+    """
+    name, _, path = re.sub(r"/v[12]$", "", re.sub(r"^https?://", "", server).rstrip("/")).partition("/")
+    wanted, found = image.registry.split("."), host(name).split(".")
+    same = len(wanted) == len(found) and all(fnmatchcase(part, pattern) for part, pattern in zip(wanted, found, strict=True))
+    return same and image.repository.startswith(path)
+
+
+def _sources(subject: Subject) -> list[tuple[str, _Login | DeployError]]:
+    """What the pods will send, by the name of the registry, first what counts first: what the pull secrets in the cluster have, a longer name
+    before a shorter; then what the environment's sources give, which deploy puts there. A source without a value is an error, which counts
+    where the registry asks for credentials."""
+    names, found = _pull_secrets(subject), list[tuple[str, _Login | DeployError]]()
     for name, entries in _entries(subject, names).items():
-        for server, entry in entries.items():
-            if host(server) == registry and (pair := _pair(entry)):
-                return _Login(pair, f"the Secret {name} in the cluster")
-    spec = next((spec for spec in subject.environment.secrets.values() if host(spec.server) == registry), None)
-    try:
-        pair = login(subject.project)(registry) if spec and store.object_name(subject.compiled, spec) in names else None
-    except DeployError as error:
-        return error
-    return _Login(pair, f"{spec.name} ({spec.source})") if pair and spec else None
+        for server in sorted(entries, key=len, reverse=True):
+            if pair := _pair(entries[server]):
+                found.append((server, _Login(pair, f"the Secret {name} in the cluster")))
+    for spec in subject.environment.secrets.values():
+        try:
+            if spec.server and not spec.generate and store.object_name(subject.compiled, spec) in names:
+                found.append((spec.server, _Login(sources.login(spec, subject.environment.root), f"{spec.name} ({spec.source})")))
+        except DeployError as error:
+            found.append((spec.server, error))
+    return found
+
+
+def _always(used: _Login | DeployError | None) -> Login:
+    return lambda registry: used.pair if isinstance(used, _Login) else None
 
 
 def _pull_secrets(subject: Subject) -> list[str]:

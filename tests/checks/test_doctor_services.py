@@ -21,6 +21,7 @@ from syntho_deploy.doctor import job, outside, probe, pullable, services
 from syntho_deploy.doctor.outside import Reference
 from syntho_deploy.doctor.subject import Missing, Result, Subject
 from syntho_deploy.errors import PreflightError
+from syntho_deploy.registry import parse
 from syntho_deploy.several import Place, Shared
 from syntho_deploy.steps import Steps
 from tests.checks.conftest import Site
@@ -90,7 +91,7 @@ def test_one_database_outside_and_one_in_the_chart(make: Make) -> None:
 
 
 def test_how_the_pods_reach_a_service_is_read_from_their_container(make: Make) -> None:
-    plain = outside.outside(make().context)
+    plain = outside.outside(make(drop=["postgres/tls"]).context)
     assert [(one.kind, one.application, one.name, one.user, one.mode) for one in plain] == [
         ("postgres", "core", "c", "cu", ""),
         ("postgres", "backend", "b", "bu", ""),
@@ -102,9 +103,7 @@ def test_how_the_pods_reach_a_service_is_read_from_their_container(make: Make) -
     assert plain[1].password == Reference("syntho-ui-secrets", "backend.db.password")
     change = {"vars": {"postgres_sslmode": "require", "core_redis_db": 3, "backend_redis_db": 2, **PRIVATE_CA},
               "secrets": {"redis.password": {"env": "REDIS"}}}  # fmt: skip
-    core, _, redis, other = outside.outside(
-        make(add=["postgres/tls", "tls/private-ca", "redis/external-tls"], drop=["redis/external"], **change).context
-    )
+    core, _, redis, other = outside.outside(make(add=["tls/private-ca", "redis/external-tls"], drop=["redis/external"], **change).context)
     assert core.mode == "verify-ca"  # libpq with a root certificate
     assert core.trust
     assert core.trust.reference == Reference("site-ca", "ca.crt", kind="ConfigMap")
@@ -138,7 +137,7 @@ def test_services_are_asked_with_the_environments_passwords_which_are_nowhere_to
         monkeypatch.setenv("CORE_DB", Postgres.PASSWORD)
         monkeypatch.setenv("BACKEND_DB", Postgres.PASSWORD)
         ca: Objects = {("ConfigMap", "site-ca"): {"data": {"ca.crt": postgres.authority.pem}}}
-        change: dict[str, Any] = {"secrets": PASSWORDS, "vars": where, "add": ["postgres/tls", "tls/private-ca"]}
+        change: dict[str, Any] = {"secrets": PASSWORDS, "vars": where, "add": ["tls/private-ca"]}
         found = [*services.postgres(make(ca, **change)), *services.redis(make(ca, **change))]
         assert [one.state for one in found] == ["ok"] * 4, found
         assert Postgres.PASSWORD not in str(found)
@@ -180,7 +179,7 @@ def test_a_name_of_the_cluster_is_not_asked_from_here(make: Make) -> None:
 
 def test_the_job_has_secrets_by_reference_only_and_is_confined(make: Make) -> None:
     live = secret("syntho-ui-secrets", backend_db_password=CANARY) | {("ConfigMap", "site-ca"): {"data": {"ca.crt": "PEM"}}}
-    change: dict[str, Any] = {"vars": {"postgres_sslmode": "require", **PRIVATE_CA}, "add": ["postgres/tls", "tls/private-ca"]}
+    change: dict[str, Any] = {"vars": {"postgres_sslmode": "require", **PRIVATE_CA}, "add": ["tls/private-ca"]}
     subject = make(live, **change)
     item = job.manifest(subject, outside.outside(subject.context))
     pod = item["spec"]["template"]["spec"]
@@ -327,6 +326,27 @@ def test_credentials_of_another_registry_are_none(make: Make, registry: TokenReg
     source = credentials(registry, monkeypatch)
     source["registry"]["name"] = "unused"  # no pod names that Secret, so that none sends what is in it
     assert {one.state for one in images(make, registry.host, **no_digests(secrets=source))} == {"unknown"}
+
+
+@pytest.mark.parametrize(
+    ("server", "image", "serve"),
+    [
+        ("r.example.com", "r.example.com/a/b:1", True), ("https://r.example.com/v1/", "r.example.com/a:1", True),
+        ("r.example.com/team", "r.example.com/team/b:1", True), ("r.example.com/team", "r.example.com/other/b:1", False),
+        ("*.example.com", "r.example.com/a:1", True), ("*.example.com", "r.s.example.com/a:1", False), ("r.example.com", "r.example.com:1/a", False),
+        ("https://index.docker.io/v1/", "busybox", True), ("docker.io", "r.example.com/busybox", False),
+    ],
+)  # fmt: skip
+def test_credentials_are_for_what_the_kubelet_takes_them_for(server: str, image: str, serve: bool) -> None:
+    assert pullable.serves(server, parse(image)) is serve
+
+
+def test_of_two_credentials_for_one_host_each_repository_gets_its_own(make: Make, registry: TokenRegistry) -> None:
+    right = {"username": registry.user, "password": registry.password}
+    config = json.dumps({"auths": {registry.host: {"username": "other", "password": CANARY}, f"{registry.host}/syntho": right}})
+    data = {".dockerconfigjson": base64.b64encode(config.encode()).decode()}
+    (found,) = images(make, registry.host, {("Secret", "pull"): {"metadata": {"name": "pull"}, "data": data}}, **no_digests(secrets={}))
+    assert (found.state, found.what.endswith("by the credentials of the Secret pull in the cluster")) == ("ok", True), found
 
 
 def test_an_image_without_an_architecture_and_a_busy_registry_are_not_known(
