@@ -419,9 +419,11 @@ class Project:
         self.values()
         errors: list[InputError] = []
         objects = self._objects(helm, errors)
+        with noting(errors):
+            raise_all(errors)  # a patch that has a fault may be what takes a secret out of a wrong place
+            whole = cut([item for items in objects.values() for item in items], self._places(), self._secret_object_name())
         if errors:
             raise together([*errors, *self._idle_names()])
-        whole = cut([item for items in objects.values() for item in items], self._places(), self._secret_object_name())
         self._refuse_unused(whole.found)
         remaining = iter(whole.objects)
         charts = {}

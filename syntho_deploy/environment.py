@@ -212,7 +212,7 @@ class Roles(NamedTuple):
 
 def names(root: Path) -> list[str]:
     """The environments there are, sorted."""
-    return sorted(path.stem for path in (root / "envs").glob("*.yaml"))
+    return sorted(path.stem for path in (root / "envs").glob("*.yaml") if not path.name.startswith("."))  # an editor's lock is none
 
 
 def readable(root: Path, words: Collection[str] | None = None) -> Iterator[Environment]:

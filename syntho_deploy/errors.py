@@ -88,9 +88,16 @@ def noting(errors: list[InputError]) -> Iterator[None]:
 
 
 def together(errors: Iterable[InputError]) -> InputError:
-    """The one error, or all of them as one `InputErrors`."""
+    """The one error, or all of them as one `InputErrors`: file by file as they come, in each by line."""
     single = flat(errors)
-    return single[0] if len(single) == 1 else InputErrors(single)
+    files = {path: number for number, path in enumerate(dict.fromkeys(_place(error)[0] for error in single))}
+    ordered = sorted(single, key=lambda error: (files[_place(error)[0]], *_place(error)[1:]))
+    return ordered[0] if len(ordered) == 1 else InputErrors(ordered)
+
+
+def _place(error: InputError) -> tuple[str, int, int]:
+    where = error.where
+    return where if isinstance(where, Mark) else (str(where or ""), 0, 0)
 
 
 def raise_all(errors: list[InputError]) -> None:

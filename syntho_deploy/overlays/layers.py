@@ -25,7 +25,7 @@ class Layer(NamedTuple):
 
     def objects(self, chart: str) -> list[Path]:
         """The whole objects that the layer adds to a chart, sorted."""
-        return sorted((self.folder / f"{chart}.objects").glob("*.yaml"))
+        return sorted(path for path in (self.folder / f"{chart}.objects").glob("*.yaml") if not path.name.startswith("."))
 
 
 def _file(path: Path) -> Path | None:

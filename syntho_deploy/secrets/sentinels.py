@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from syntho_deploy.documents import Json, Keys, canonical, clone, map_strings, walk
-from syntho_deploy.errors import InputError
+from syntho_deploy.errors import InputError, noting, raise_all
 from syntho_deploy.overlays.pointer import text
 from syntho_deploy.redact import base64_forms
 
@@ -82,20 +82,23 @@ def cut(objects: list[dict[str, Json]], places: Mapping[str, Place], secret: str
         for pod in pod_specs(item):
             for container in [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]:
                 state.container(container, own)
-    for item in rest:
-        state.refuse_leftovers(item)
+    errors = [error for item in rest for error in state.leftovers(item)]
     read = {name for item in rest for name in secret_references(item)} & set(own)
     rewritten = {name for name in own if name in state.rewritten}
     made: list[SecretObject] = []
     renamed: dict[str, str] = {}
     for name, (kind, data) in own.items():
         if name in read or name not in rewritten:
-            content = {key: state.template(value, f"Secret/{name} at /data/{key}") for key, value in data.items()}
+            content = {}
+            for key, value in data.items():
+                with noting(errors):
+                    content[key] = state.template(value, f"Secret/{name} at /data/{key}")
             new = state.name_of(name, data)
             made.append(SecretObject(new, content, kind))
             renamed |= {name: new} if new != name else {}
     for holder, field, _, _ in _references(rest) if renamed else ():
         holder[field] = renamed.get(holder[field], holder[field])
+    raise_all(errors)
     if state.keys:
         made.append(SecretObject(secret, dict(sorted(state.keys.items()))))
     return Cut(rest, tuple(sorted(made, key=lambda item: item.name)), frozenset(state.found))
@@ -219,8 +222,8 @@ class _Cut:
         later = sorted(place.key for place in places if place.generation > 1)
         return f"{name}-{hashlib.sha256(canonical(later).encode()).hexdigest()[:8]}" if later else name
 
-    def refuse_leftovers(self, item: dict[str, Json]) -> None:
-        """Raise for a sentinel, plain or in base64, that is still in an object, by its field."""
+    def leftovers(self, item: dict[str, Json]) -> Iterator[InputError]:
+        """An error for each sentinel, plain or in base64, that is still in an object, by its field."""
         whole = canonical(item)
         if not any(form in whole for form in self.forms):
             return
@@ -228,7 +231,7 @@ class _Cut:
             words = [value] if isinstance(value, str) else list(value) if isinstance(value, dict) else []
             for form, name in self.forms.items():
                 if any(form in word for word in words):
-                    raise InputError(
+                    yield InputError(
                         f'the secret "{name}" ends up in {label(item)} at {text(keys)}, where it would be readable',
                         todo="move it into an environment variable or a Secret by a manifest patch, or do not set that value",
                     )

@@ -68,6 +68,12 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert found.component_marks["keys"].line == 10
 
 
+def test_an_editors_lock_is_no_environment(tmp_path: Path) -> None:
+    environment(tmp_path, SMALL)
+    (tmp_path / "envs/.#dev.yaml").symlink_to("me@host.1:2")
+    assert names(tmp_path) == ["dev"]
+
+
 def test_defaults_are_few(tmp_path: Path) -> None:
     found = environment(tmp_path, SMALL)
     assert (found.manage_crds, found.manage_namespace, found.protected, found.components, found.secrets) == (True, True, False, (), {})

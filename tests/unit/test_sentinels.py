@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from syntho_deploy.documents import canonical
-from syntho_deploy.errors import InputError
+from syntho_deploy.errors import InputError, InputErrors
 from syntho_deploy.secrets.sentinels import TOKEN, Cut, Place, cut, placeholders, pod_specs, secret_keys, sentinel
 from syntho_deploy.secrets.store import PLACEHOLDER
 
@@ -321,6 +321,12 @@ def test_a_secret_in_a_readable_place_is_an_error_that_names_object_and_field(ca
     with pytest.raises(InputError) as caught:
         cut([item], PLACES, OURS)
     assert f'the secret "license" ends up in {place}' in str(caught.value)
+
+
+def test_all_readable_places_come_at_once() -> None:
+    with pytest.raises(InputErrors) as caught:
+        cut([item for item, _ in SURFACES.values()], PLACES, OURS)
+    assert all(any(place in error.what for error in caught.value.errors) for _, place in SURFACES.values())
 
 
 @given(st.binary(max_size=7), st.binary(max_size=7))
