@@ -206,7 +206,8 @@ def _claim(keys: Keys, operation: Operation, layer: str, layers: Layers) -> None
     if clash and not operation.overrides:
         other, mark = clash
         what = "this path" if other == keys else f"{pointer.text(other)}, above it," if len(other) < len(keys) else "a path below it"
-        todo = "if this should win, add: overrides: true"
+        component = "components" in Path(operation.mark.path).parts  # a shared file: the environment's list is what can be changed
+        todo = "list the two components in the other order, or one of them only" if component else "if this should win, add: overrides: true"
         raise InputError(f"{_named(operation)}: {what} was set by {shown(mark)}", operation.mark, todo)
 
 
