@@ -223,7 +223,7 @@ def _of_object(
     """The effect on one object. ignored, later: what is another's now, and after the deploy; last: its manifest in the release as it
     is; foreign: somebody else made the release."""
     found, kind, object_name = _live_of(item, live), item["kind"], item["metadata"]["name"]
-    if found is not None and (owner := _other_owner(found, chart)):
+    if found is not None and (owner := _other_owner(found, chart, last is not None)):
         return ObjectPlan(REFUSED, name, kind, object_name, reason=f"it exists and {owner}")
     if found is not None and (since := readiness.going(found)):
         return _of_going(name, item, since)
@@ -325,13 +325,17 @@ def _selects(found: Object, pod: Object) -> bool:
     return bool(labels) and labels.items() <= (pod["metadata"].get("labels") or {}).items()
 
 
-def _other_owner(found: Object, chart: CompiledChart) -> str:
-    """Whose an object is that helm would refuse to take ("invalid ownership metadata"), or ""."""
+def _other_owner(found: Object, chart: CompiledChart, known: bool) -> str:
+    """Whose an object is that helm would refuse to take ("invalid ownership metadata"), or "". known: it is of the last release, where
+    helm looks at no mark, and puts those back that somebody took off."""
     marks = found["metadata"].get("annotations") or {}
     name, namespace = marks.get("meta.helm.sh/release-name"), marks.get("meta.helm.sh/release-namespace")
-    if (name, namespace) == (chart.release.name, chart.namespace):
+    if name and (name, namespace) != (chart.release.name, chart.namespace):
+        return f"belongs to the release {name} in {namespace}"
+    if known:
         return ""
-    return f"belongs to the release {name} in {namespace}" if name else "belongs to no release"
+    by = (found["metadata"].get("labels") or {}).get(predict.MANAGED_BY)
+    return "belongs to no release" if not name else f"its label {predict.MANAGED_BY} is {by}, not Helm" if by != "Helm" else ""
 
 
 def _leaving(name: str, chart: CompiledChart, old: list[Object], live: Live) -> list[ObjectPlan]:

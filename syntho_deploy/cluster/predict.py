@@ -16,6 +16,7 @@ from syntho_deploy import documents
 from syntho_deploy.cluster.client import ApiError, Client, Object
 
 HELM = "helm"
+MANAGED_BY = "app.kubernetes.io/managed-by"
 NO_ANSWERS = (401, 429, 502, 503, 504)  # they say nothing of the object; a field that the schema lacks is a 500
 LEAN = ("affinity", "securityContext")  # of a pod or a container: without content they say what their absence says
 CHOSEN = "(chosen by the server)"  # a value of which a dry run tells another each time
@@ -49,7 +50,7 @@ class Predicted:
 def owned(item: Object, release: str, namespace: str) -> Object:
     """A compiled manifest as helm writes it: with the metadata by which helm knows its own."""
     metadata = dict(item["metadata"])
-    metadata["labels"] = {**(metadata.get("labels") or {}), "app.kubernetes.io/managed-by": "Helm"}
+    metadata["labels"] = {**(metadata.get("labels") or {}), MANAGED_BY: "Helm"}
     marks = {"meta.helm.sh/release-name": release, "meta.helm.sh/release-namespace": namespace}
     metadata["annotations"] = {**(metadata.get("annotations") or {}), **marks}
     return {**item, "metadata": metadata}

@@ -200,6 +200,36 @@ def test_an_object_of_another_hand_is_not_taken(site: Site) -> None:
         site.deploy()
 
 
+@pytest.mark.thorough
+def test_marks_of_helm_that_somebody_took_off_come_back(site: Site, eventually: Eventually) -> None:
+    site.deploy()
+    client = site.client()
+    marks = {
+        "annotations": {"meta.helm.sh/release-name": None, "meta.helm.sh/release-namespace": None},
+        "labels": {"app.kubernetes.io/managed-by": None},
+    }
+    path = client.path("v1", "Service", site.namespace, "core-service")
+    client.request("PATCH", path, {"metadata": marks}, {"fieldManager": "person"}, "application/merge-patch+json")
+    assert "~ Service/core-service" in site.invoke("plan", code=2).stdout
+    site.deploy()
+    assert "nothing to do" in site.invoke("plan").stdout
+
+
+@pytest.mark.thorough
+def test_a_kept_object_that_another_tool_has_marked_is_not_taken_again(site: Site) -> None:
+    site.deploy()
+    site.overlay("syntho-ui.values.yaml", [{"op": "replace", "path": "/core/database_enabled", "value": False}])
+    site.deploy()
+    client = site.client()
+    path = client.path("v1", "PersistentVolumeClaim", site.namespace, "database-data-1")
+    label = {"metadata": {"labels": {"app.kubernetes.io/managed-by": "other"}}}
+    client.request("PATCH", path, label, {"fieldManager": "person"}, "application/merge-patch+json")
+    (site.root / "overlays" / "here" / "syntho-ui.values.yaml").unlink()
+    words = "it exists and its label app.kubernetes.io/managed-by is other, not Helm"
+    assert f"x PersistentVolumeClaim/database-data-1  ({words})" in site.invoke("plan", code=4).stdout
+    assert words in site.invoke("deploy", code=4).stderr
+
+
 def test_what_the_api_server_would_refuse_is_in_the_plan(site: Site) -> None:
     site.deploy()
     patch = {"target": {"kind": "Deployment", "name": "core"}, "patch": [{"op": "add", "path": "/spec/replicaz", "value": 2}]}
