@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,8 +39,12 @@ def connect(place: Place) -> Connection:
     client = place.shared.client(preflight.access(place.environment, place.steps.say), Remembering)
     before = datetime.now(UTC)
     found, date = client.request_dated("/version")
+    if not isinstance(found, dict) or not re.match(r"v?[0-9]+\.[0-9]+", str(found.get("gitVersion"))):
+        what = f"what answers at {client.server} is no API server: it names no version of Kubernetes"
+        raise PreflightError(what, todo="see what stands before it, and the server in the kubeconfig")
     middle = before + (datetime.now(UTC) - before) / 2
-    user = _allowed(lambda: client.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", WHO)["status"]["userInfo"], {})
+    review = _allowed(lambda: client.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", WHO), {})
+    user = (review.get("status") or {}).get("userInfo") or {}
     uid = _allowed(lambda: preflight.uid_of(client), "")
     if uid:  # where it may not be read, a check tells that, and the others go on: nothing is written
         preflight.identify(place.environment, uid)

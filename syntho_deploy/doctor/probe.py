@@ -441,6 +441,9 @@ def _redis(question: dict[str, Any], password: str | None) -> Answer:
         said = connection.call("SET", "syntho-doctor", "", "NX", "XX")
         if said.startswith("-NOPERM"):
             raise Fault(f"{place} does not let this user write: {said[1:]}", "there: ACL SETUSER … ~* &* +@all -@dangerous")
+        if said.startswith(("-MOVED", "-CLUSTERDOWN")):
+            what = f"{place} is a node of a Redis Cluster, whose redirections Celery does not follow: {said[1:]}"
+            raise Fault(what, "name a Redis without cluster mode")
         if said.startswith(("-OOM", "-MISCONF", "-NOREPLICAS")):
             raise Fault(f"{place} takes no writes now: {said[1:]}", "see its memory, disk and replicas")
         known = {}

@@ -30,6 +30,7 @@ from syntho_deploy.steps import Steps
 from tests.e2e.observer import Observer
 from tests.e2e.permissions import DOCUMENTED, account, bind, sign_in
 from tests.e2e.site import Site
+from tests.registries import OddRegistry, serving
 from tests.unit.test_certificates import MIDDLE, OTHER, with_chain
 
 pytestmark = pytest.mark.administrator
@@ -663,11 +664,11 @@ def test_the_ways_in_which_a_cluster_is_not_reached_are_told_apart(bare: Site, a
 
     ca = bare.root / "ca.crt"
     ca.write_text(_another_authority())
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(8) as pool, serving(OddRegistry(lambda path, _: (200, {"of": "a gateway"}, {}))) as gateway:
         ways = {name: pool.submit(told, name, **how) for name, how in {
             "nocontext": {"context": "no-such"}, "port": {"server": "https://127.0.0.1:1"}, "name": {"server": "https://no-such.invalid:6443"},
             "tls": {"certificate-authority": str(ca)}, "token": {"user": {"token": "expired"}}, "anonymous": {"user": {}},
-            "uid": {"uid": "11111111-1111-1111-1111-111111111111"},
+            "uid": {"uid": "11111111-1111-1111-1111-111111111111"}, "gateway": {"server": f"http://{gateway.host}"},
         }.items()}  # fmt: skip
         found = {name: way.result() for name, way in ways.items()}
     assert "'no-such'" in found["nocontext"][0]
@@ -678,6 +679,7 @@ def test_the_ways_in_which_a_cluster_is_not_reached_are_told_apart(bare: Site, a
     assert "log in again" in found["token"][1]
     assert "without credentials" in found["anonymous"][0]
     assert "this is another cluster" in found["uid"][0]
+    assert found["gateway"][0].endswith("is no API server: it names no version of Kubernetes")
     assert server in only(doctor(bare, "cluster"), "cluster").what
 
 
