@@ -500,5 +500,12 @@ def as_json(plan: Plan) -> dict[str, Any]:
         for item in plan.objects
     ]  # fmt: skip
     kept = {key: getattr(plan, key) for key in ("environment", "cluster", "forced", "namespaces", "inputs", "live", "secrets", "releases")}
-    before = [[redact(word) for word in words] for words in plan.before_upgrade] if plan.databases else []
-    return {**kept, "crds": [asdict(one) for one in plan.crds], "objects": objects, "before_upgrade": before}
+    before = plan.before_upgrade if plan.databases else ()
+    return {**kept, "crds": [asdict(one) for one in plan.crds], "objects": _redacted(objects), "before_upgrade": _redacted(before)}
+
+
+def _redacted(value: Any) -> Any:
+    """A document with every known secret in its texts masked."""
+    if isinstance(value, dict):
+        return {key: _redacted(one) for key, one in value.items()}
+    return [_redacted(one) for one in value] if isinstance(value, list | tuple) else redact(value) if isinstance(value, str) else value

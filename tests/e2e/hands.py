@@ -201,7 +201,7 @@ def service(rng: random.Random, item: Object) -> bool:
     chosen = rng.randrange(5)
     if chosen == 0:
         spec["ports"][0]["targetPort"] = rng.choice([7001, "named"])
-    elif chosen == 1 and all(one.get("name") for one in spec["ports"]):
+    elif chosen == 1 and all(one.get("name") and one["port"] != 7777 for one in spec["ports"]):
         spec["ports"].append({"name": "more", "port": 7777})
     elif chosen == 2:
         spec["sessionAffinity"] = "ClientIP"
