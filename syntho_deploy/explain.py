@@ -138,7 +138,24 @@ def dead_operations(project: Project, helm: Helm) -> list[Dead]:
     for unused in (unused for manifests in project.manifests.values() for unused in manifests.idle):
         what = f"the patch of {unused.target} has no effect: {shown(unused.deleted.mark)} deletes it"
         found.append(Dead(unused.target, "", what, "remove one of the two", unused.patch.mark, unused.layer != own))
-    return found
+    return [*found, *_overwritten_patches(project)]
+
+
+def _overwritten_patches(project: Project) -> Iterator[Dead]:
+    """The operations of the environment's own manifest patches that others of them overwrite in every object."""
+    alive: set[Mark] = set()
+    idle: dict[Mark, Dead] = {}
+    for manifest in (manifest for manifests in project.manifests.values() for manifest in manifests.kept):
+        for keys in manifest.origins.set_by:
+            told = manifest.origins.history(keys)
+            for at, one, in_force in told:
+                last, path = told[-1][1], pointer.text(keys)
+                if in_force:
+                    alive.add(one.mark)
+                elif at == keys and not one.carried and one.layer == last.layer == project.environment.name:
+                    what = f"{one.operation.op} {path} has no effect: {shown(last.mark)} overwrites it"
+                    idle[one.mark] = Dead(manifest.label, path, what, "remove one of the two", one.mark, False)
+    yield from (idle[mark] for mark in idle if mark not in alive)
 
 
 def dead(project: Project, helm: Helm) -> tuple[list[InputError], list[str]]:
@@ -276,6 +293,8 @@ def sources_of(project: Project, helm: Helm, of: str, at: str) -> list[tuple[Ori
         set_by = origins(project, manifest.origins, keys)
         found += [(origin(project, manifest.added, not set_by, keys), "")] if manifest.added else []
         found += [(one, "") for one in set_by]
+        if set_by and set_by[-1].op in ("add", "replace"):
+            return found  # what the chart had there does not arrive any more
     of, at = _behind(project, of, at)
     values = project.values()
     for chart, one in reaches(project, helm).items():
@@ -352,6 +371,8 @@ def text(found: list[Explained]) -> str:
             lines += [f"        {variable}" for variable in by.variables]
         if not one.origins and "/" not in one.of:
             lines.append(f"    {DEFAULT}")
+        if not one.origins and not one.reaches and "/" in one.of:
+            lines.append("    from the chart's template")
         lines += [f"    {'from' if '/' in one.of else 'reaches'} {field}" for field in one.reaches]
     return "\n".join(lines)
 

@@ -76,13 +76,15 @@ def test_the_origin_of_an_item_moves_with_it(project: Path, helm: Helm) -> None:
     assert [origin.at.rpartition(":")[0].rpartition(":")[2] for origin in found.origins] == ["2"]
 
 
-def test_a_field_knows_the_patch_and_the_values_behind_it(project: Path, helm: Helm) -> None:
+def test_a_field_knows_the_values_that_reach_it_and_the_patch_that_hides_them(project: Path, helm: Helm) -> None:
     patch = [{"op": "replace", "path": "/spec/replicas", "value": 2}]
+    before = _one(project, helm, "Deployment/core:/spec/replicas")
+    assert (before.value, before.origins, before.reaches) == (1, (), ("syntho-ui:/core/replicaCount (chart default)",))
     _overlay(project, [{"target": {"kind": "Deployment", "name": "core"}, "patch": patch}], "syntho-ui.manifests.yaml")
     found = _one(project, helm, "Deployment/core:/spec/replicas")
     assert found.value == 2
     assert [origin.layer for origin in found.origins] == ["local"]
-    assert found.reaches == ("syntho-ui:/core/replicaCount (chart default)",)
+    assert found.reaches == ()
 
 
 def test_a_field_behind_a_secret_of_the_chart_knows_its_values(project: Path, helm: Helm) -> None:
@@ -162,6 +164,18 @@ def test_an_operation_is_dead_when_nothing_it_does_changes_a_render(project: Pat
     _overlay(project, operations)
     errors, _ = explain.dead(Project.load(project, "local"), helm)
     assert [error.what.partition(" has no effect")[0] for error in errors] == expected
+
+
+def test_a_manifest_operation_that_another_overwrites_is_dead_and_hides_the_value_below(project: Path, helm: Helm) -> None:
+    operations = [{"op": "replace", "path": "/spec/replicas", "value": number} for number in (3, 4)]
+    _overlay(project, [{"target": {"kind": "Deployment", "name": "core"}, "patch": operations}], "syntho-ui.manifests.yaml")
+    (error,), _ = explain.dead(Project.load(project, "local"), helm)
+    assert error.what.startswith("replace /spec/replicas has no effect: ")
+    assert str(error.where).endswith("syntho-ui.manifests.yaml:5:5")
+    found = _one(project, helm, "Deployment/core:/spec/replicas")
+    assert ([one.in_force for one in found.origins], found.reaches) == ([False, True], ())
+    template = _one(project, helm, "Deployment/core:/spec/template/spec/restartPolicy")
+    assert "from the chart's template" in explain.text([template])
 
 
 def test_the_shipped_local_environment_has_no_dead_operation_of_its_own(root: Path, helm: Helm) -> None:
