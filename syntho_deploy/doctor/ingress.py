@@ -66,7 +66,8 @@ def of_class(ingress: str, name: str | None, classes: list[Object], lenient: boo
 
 
 def ingress_hosts(subject: Subject) -> Iterator[Result]:
-    """No other Ingress, in any namespace, has a host and path of ours: one of the two would get nothing, or the controller refuses ours."""
+    """No other Ingress, in any namespace, has a host and path of ours: one of the two would get nothing, or the controller refuses ours. One with
+    another path of our host gets what is asked below that, and is told."""
     ours = _ingresses(subject)
     if not any(_hosts(item) for item in ours):
         yield Result("ingress-hosts", "ok", "no host is named")
@@ -76,7 +77,11 @@ def ingress_hosts(subject: Subject) -> Iterator[Result]:
     for (host, paths), where in taken.items():
         todo = "set the variable host to another name, or have the other Ingress removed"
         yield Result("ingress-hosts", "error", f"{host} with {paths} is taken by {where}", todo)
-    if not taken and everywhere:
+    beside = conflicts(ours, listed, subject.namespace, same=False)
+    for (host, paths), where in beside.items():
+        todo = "see that nothing of ours is below that path, and that both have one certificate; or set the variable host to a name of its own"
+        yield Result("ingress-hosts", "warning", f"{host} with {paths} leads to {where}", todo)
+    if not taken and not beside and everywhere:
         hosts = dict.fromkeys(host for item in ours for host in _hosts(item))
         yield Result("ingress-hosts", "ok", f"{', '.join(hosts)}: no other Ingress has {'them' if len(hosts) > 1 else 'it'}")
     if not taken and not everywhere:
@@ -91,9 +96,9 @@ def _others(subject: Subject) -> tuple[list[Object], bool]:
         return subject.listed(API, "Ingress", subject.namespace), False
 
 
-def conflicts(ours: list[Object], there: list[Object], namespace: str) -> dict[tuple[str, str], str]:
-    """Which hosts and paths of ours another Ingress has: (host, paths) to `namespace/name` of the others. One that another controller
-    serves, or that shares the traffic on purpose (a canary of ingress-nginx), takes nothing away."""
+def conflicts(ours: list[Object], there: list[Object], namespace: str, same: bool = True) -> dict[tuple[str, str], str]:
+    """Which hosts of ours another Ingress has, with our paths, or (not `same`) with others: (host, paths) to `namespace/name` of the others. One
+    that another controller serves, or that shares the traffic on purpose (a canary of ingress-nginx), takes nothing away."""
     names = {item["metadata"]["name"] for item in ours}
     found: dict[tuple[str, str], str] = {}
     for item in there:
@@ -103,7 +108,8 @@ def conflicts(ours: list[Object], there: list[Object], namespace: str) -> dict[t
         if (item["metadata"].get("annotations") or {}).get(CANARY) == "true":
             continue
         mine = {pair for our in ours if "" in (_class(our), _class(item)) or _class(our) == _class(item) for pair in _pairs(our)}
-        both = sorted(mine & set(_pairs(item)))
+        theirs = {pair for pair in _pairs(item) if pair[0] in {host for host, _ in mine}}
+        both = sorted(mine & theirs if same else theirs - mine)
         for host in dict.fromkeys(host for host, _ in both):
             key = host, ", ".join(path for each, path in both if each == host)
             found[key] = f"{found[key]}, {'/'.join(where)}" if key in found else "/".join(where)

@@ -280,6 +280,10 @@ def test_an_ingress_without_a_class_or_with_a_host_that_is_taken_is_told(home: S
         client.apply(NGINX)
     assert only(found, "ingress-class").what == "there is no class nginx, which frontend-ingress names"
     assert only(found, "ingress-hosts").what == "syntho.localhost with / is taken by default/other"
+    path["path"] = "/api/other"
+    with there(client, other):
+        beside = only(doctor(home, "ingress-hosts"), "ingress-hosts")
+    assert (beside.state, beside.what) == ("warning", "syntho.localhost with /api/other leads to default/other")
 
 
 def test_secrets_that_cannot_be_had_are_told_and_no_value_is(home: Site) -> None:
