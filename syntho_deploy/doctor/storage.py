@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from syntho_deploy.checks.amounts import amount
 from syntho_deploy.checks.context import LOCAL_CLASSES
 from syntho_deploy.cluster import readiness
 from syntho_deploy.cluster.readiness import Live
@@ -47,7 +48,7 @@ def storage_classes(subject: Subject) -> Iterator[Result]:
         wanted.setdefault(claim["spec"].get("storageClassName"), []).append(claim)
     for name, several in wanted.items():
         unbound = [claim for claim in several if claim["metadata"]["name"] not in bound]
-        yield of_class(name, several, classes, {**local, **said}, partial(_free, subject), len(unbound))
+        yield of_class(name, several, classes, {**local, **said}, partial(_free, subject), unbound)
     if not wanted:
         yield Result("storage-classes", "ok", f"{len(claims)} claims have their volumes")
 
@@ -62,10 +63,33 @@ def _bound(subject: Subject) -> dict[str, str]:
     return {item["metadata"]["name"]: item["spec"].get("storageClassName") or "" for item in bound}
 
 
-def _free(subject: Subject, name: str) -> int:
-    """How many volumes of a class wait for a claim. Raises `Missing` where they may not be listed."""
-    live = subject.listed("v1", "PersistentVolume")
-    return sum((item["spec"].get("storageClassName") or "") == name and item.get("status", {}).get("phase") == "Available" for item in live)
+def _free(subject: Subject, name: str) -> list[Object] | None:
+    """The volumes of a class that wait for a claim, None where they may not be listed."""
+    try:
+        live = subject.listed("v1", "PersistentVolume")
+    except Missing:
+        return None
+    return [item for item in live if (item["spec"].get("storageClassName") or "") == name and item.get("status", {}).get("phase") == "Available"]
+
+
+def without_volume(claims: Iterable[Object], volumes: Iterable[Object]) -> list[str]:
+    """The names of the claims that get none of these volumes, which somebody has made: each must be large enough, and serve what is asked."""
+    left = sorted(volumes, key=lambda one: of_volume(one, "capacity"))
+    lacking = []
+    for claim in sorted(claims, key=lambda one: of_volume(one, "resources"), reverse=True):
+        modes, size = set(claim["spec"].get("accessModes") or ()), of_volume(claim, "resources")
+        fits = (one for one in left if of_volume(one, "capacity") >= size and modes <= set(one["spec"].get("accessModes") or ()))
+        if chosen := next(fits, None):
+            left.remove(chosen)
+        else:
+            lacking.append(claim["metadata"]["name"])
+    return sorted(lacking)
+
+
+def of_volume(item: Object, part: str) -> float:
+    """The size of a volume (`capacity`) or of a claim (`resources`)."""
+    found = item["spec"].get(part) or {}
+    return amount((found.get("requests") or found if part == "resources" else found).get("storage")) or 0.0
 
 
 def claims_of(objects: Iterable[Object]) -> Iterator[Object]:
@@ -107,10 +131,10 @@ def _defaults(classes: Iterable[Object]) -> list[str]:
 
 def of_class(
     name: str | None, claims: list[Object], classes: dict[str, Object], said: dict[str, tuple[str, ...]],
-    free: Callable[[str], int] = lambda name: 0, unbound: int = 0,
+    free: Callable[[str], list[Object] | None] = lambda name: [], unbound: Sequence[Object] = (),
 ) -> Result:  # fmt: skip
     """What the class of some claims is like. name: None for the default; classes: those of the cluster; said: access modes by class;
-    free: how many volumes of a class wait for a claim; unbound: how many of the claims wait for a volume."""
+    free: the volumes of a class that wait for a claim; unbound: those of the claims that wait for a volume."""
     of = ", ".join(claim["metadata"]["name"] for claim in claims)
     listed = ", ".join(sorted(classes)) or "none"
     todo = f"component storage-class with one that is there: {listed}"
@@ -122,7 +146,7 @@ def of_class(
         name = defaults[0]
     if name == "":
         return Result("storage-classes", "warning", f"{of}: the class is empty, so that somebody has to make the volumes", todo)
-    if name not in classes and _known(free, name):
+    if name not in classes and free(name):
         return Result("storage-classes", "warning", f"there is no class {name}, of {of}, and there are volumes of it that somebody has made")
     if name not in classes:
         return Result("storage-classes", "error", f"there is no class {name}, of {of}", todo)
@@ -135,20 +159,12 @@ def of_class(
         what = f"{name} serves one node at a time ({why}), and {', '.join(shared)} is to be shared"
         todo = "component storage-class with a storage_class_rwx of a file share; or say what it serves in cluster.present.storage_classes"
         return Result("storage-classes", "error", what, todo)
-    if provisioner == BY_HAND and unbound and (there := _known(free, name)) is not None and there < unbound:
-        what = f"{name} makes no volumes itself, and {there or 'none'} of its volumes wait for a claim, where {unbound} do for a volume: {of}"
+    if provisioner == BY_HAND and unbound and (there := free(name)) is not None and (lacking := without_volume(unbound, there)):
+        what = f"{name} makes no volumes itself, and none of the {len(there)} that wait for a claim is right for {', '.join(lacking)}"
         return Result("storage-classes", "error", what, f"have volumes of this class made, in these sizes and access modes; or {todo}")
     traits = [provisioner, "binds when a pod comes" if item.get("volumeBindingMode") == LATER else "binds at once"]
     traits.append("grows" if item.get("allowVolumeExpansion") else "cannot grow")
     return Result("storage-classes", "ok", f"{name}: {', '.join(traits)}; for {len(claims)} claims{', shared too' if shared else ''}")
-
-
-def _known(free: Callable[[str], int], name: str) -> int | None:
-    """How many volumes of a class wait for a claim, None where that may not be asked."""
-    try:
-        return free(name)
-    except Missing:
-        return None
 
 
 def claims(subject: Subject) -> Iterator[Result]:

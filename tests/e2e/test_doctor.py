@@ -268,6 +268,24 @@ def test_storage_that_cannot_serve_is_told_and_a_claim_that_waits_with_its_event
         assert waiting.what == 'redis-claim-redis-7: the volume is Pending, class absent: storageclass.storage.k8s.io "absent" not found'
 
 
+def test_volumes_that_somebody_makes_are_counted(bare: Site, eventually: Eventually) -> None:
+    client = bare.client()
+    client.apply(an("Namespace", bare.namespace))
+    by_hand = an(
+        "StorageClass", "byhand", api="storage.k8s.io/v1", provisioner="kubernetes.io/no-provisioner", volumeBindingMode="WaitForFirstConsumer"
+    )
+    volume = an("PersistentVolume", "by-hand-1", spec={
+        "capacity": {"storage": "100Gi"}, "accessModes": ["ReadWriteMany"], "storageClassName": "byhand", "nfs": {"server": "nfs", "path": "/"},
+    })  # fmt: skip
+    ray = [{"op": "replace", "path": "/storage/storageClassName", "value": "byhand"}]
+    with there(client, by_hand), overlaid(bare, ray, "ray.values.yaml"):
+        missing = next(one for one in doctor(bare, "storage-classes") if one.state == "error")
+        assert missing.what == "byhand makes no volumes itself, and none of the 0 that wait for a claim is right for ray-workflows-claim"
+        with there(client, volume):
+            eventually(lambda: (client.get("v1", "PersistentVolume", "", "by-hand-1") or {}).get("status", {}).get("phase") == "Available")
+            assert ill(doctor(bare, "storage-classes")) == []
+
+
 def test_an_ingress_without_a_class_or_with_a_host_that_is_taken_is_told(home: Site) -> None:
     client = home.client()
     path = {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "x", "port": {"number": 80}}}}

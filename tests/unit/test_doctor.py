@@ -331,11 +331,23 @@ def test_claims_have_the_names_that_they_get() -> None:
 
 def test_a_class_that_makes_no_volumes_needs_some_that_are_free() -> None:
     local = storage_class("local", "kubernetes.io/no-provisioner")
-    two = [claim("a"), claim("b")]
-    found = storage.of_class("local", two, local, {}, lambda name: 1, 2)
-    assert found.what == "local makes no volumes itself, and 1 of its volumes wait for a claim, where 2 do for a volume: a, b"
-    assert storage.of_class("local", two, local, {}, lambda name: 2, 2).state == "ok"
-    assert storage.of_class("local", two, local, {}, lambda name: 0, 0).state == "ok"  # they have theirs
+
+    def volume(size: str, *modes: str) -> Object:
+        return {"spec": {"capacity": {"storage": size}, "accessModes": list(modes)}}
+
+    def asks(name: str, size: str, mode: str = "ReadWriteOnce") -> Object:
+        return {"metadata": {"name": name}, "spec": {"accessModes": [mode], "resources": {"requests": {"storage": size}}}}
+
+    two, once = [asks("a", "1Gi"), asks("b", "5Gi")], "ReadWriteOnce"
+    assert storage.of_class("local", two, local, {}, lambda name: [volume("9Gi", once), volume("1Gi", once)], two).state == "ok"
+    found = storage.of_class("local", two, local, {}, lambda name: [volume("9Gi", once)], two)
+    assert found.what == "local makes no volumes itself, and none of the 1 that wait for a claim is right for a"
+    assert storage.of_class("local", two, local, {}, lambda name: [volume("2Gi", once)] * 2, two).what.endswith("is right for b")
+    shared = [asks("c", "1Gi", "ReadWriteMany")]
+    assert storage.of_class("local", shared, local, {}, lambda name: [volume("2Gi", once)], shared).what.endswith("is right for c")
+    assert storage.of_class("local", shared, local, {}, lambda name: [volume("2Gi", once, "ReadWriteMany")], shared).state == "ok"  # of NFS, say
+    assert storage.of_class("local", two, local, {}, lambda name: [], []).state == "ok"  # they have theirs
+    assert storage.of_class("local", two, local, {}, lambda name: None, two).state == "ok"  # which may not be seen
 
 
 def test_limits_are_at_least_at_most_and_a_ratio() -> None:
@@ -556,7 +568,7 @@ def test_an_ingress_of_another_controller_or_a_canary_takes_no_host() -> None:
 
 
 def test_a_class_of_volumes_that_are_there_needs_no_object() -> None:
-    assert storage.of_class("manual", [claim()], {}, {}, lambda name: 1).state == "warning"
+    assert storage.of_class("manual", [claim()], {}, {}, lambda name: [{}]).state == "warning"
     assert storage.of_class("manual", [claim()], {}, {}).state == "error"
 
 
