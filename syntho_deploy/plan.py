@@ -7,7 +7,7 @@ manager owns is not a change, and what would be refused is known before.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -140,13 +140,11 @@ def make(client: Client, compiled: Compiled, force_conflicts: bool = False) -> P
         last = [before.get(chart.release.name, {}).get(label(item)) for _, chart, item in work]
         taken = [chart.release.name in foreign for _, chart, _ in work]
         missing, ignored, secrets = reviewed.result(), scaled.result(), known.result()  # what is refused next may quote one
-        staying = {label(item) for item in compiled.objects}
-        later = ignored.after({item["metadata"]["name"] for items in old.values() for item in items if _is_leaving_scaler(item, staying)})
+        gone = [item for name, chart in compiled.charts.items() for item in _leaving(name, chart, old.get(chart.release.name, []), live)]
+        later = ignored.after({item.name for item in gone if item.kind == SCALER[1] and item.action == DELETE})
         asked = partial(_of_object, client, live, ignored, later, force_conflicts)
         objects = list(pool.map(lambda one, old, over: asked(one[0], one[1], one[2], old, over), work, last, taken))
-    for name, chart in compiled.charts.items():
-        objects += _leaving(name, chart, old.get(chart.release.name, []), live)
-    objects = [_of_database(item, compiled, live) if item.label in compiled.roles.databases else item for item in objects]
+    objects = [_of_database(item, compiled, live) if item.label in compiled.roles.databases else item for item in [*objects, *gone]]
     objects += [
         ObjectPlan(REFUSED, "", "Secret", name, reason=f"it {why}; {store.FAULT_TODO}") for name, why in store.faults(compiled, secrets).items()
     ]
@@ -157,10 +155,6 @@ def make(client: Client, compiled: Compiled, force_conflicts: bool = False) -> P
         _digests(looked_at.values(), live, ignored, releases, secrets, installed.result()), foreign, environment.before_upgrade,
         force_conflicts, new, seen=live,
     )  # fmt: skip
-
-
-def _is_leaving_scaler(item: Object, staying: Container[str]) -> bool:
-    return item["kind"] == SCALER[1] and label(item) not in staying
 
 
 def _namespace_due(client: Client, name: str, manage: bool) -> bool:
@@ -252,10 +246,10 @@ def _of_object(
         return ObjectPlan(CREATE, name, kind, object_name, reason=again, checked=predicted.checked)
     result = predicted.result or {}
     changed = tuple(diff.changes(found, {"apiVersion": item["apiVersion"], "kind": kind, **result}, foreign or bool(conflicts)))
-    pods = _restarting(item, found, result, live)
+    pods, why = _restarting(item, found, result, live)
     if not changed and not pods and not conflicts:
         return ObjectPlan(UNCHANGED, name, kind, object_name, lean=slim)
-    reason = volumes.growth(item, found) if kind == "PersistentVolumeClaim" else ""
+    reason = volumes.growth(item, found) if kind == "PersistentVolumeClaim" else why
     return ObjectPlan(UPDATE, name, kind, object_name, changed, reason, conflicts, pods=pods, shared=shared, lean=slim)
 
 
@@ -309,15 +303,17 @@ def _of_database(item: ObjectPlan, compiled: Compiled, live: Live) -> ObjectPlan
     return replace(item, data=tuple(volumes.claims_of(found, live))) if found and item.pods else item
 
 
-def _restarting(item: Object, found: Object, result: Object, live: Live) -> tuple[str, ...]:
-    """The pods that a change replaces: of a workload whose template differs, of a RayCluster those that are not as compiled."""
+def _restarting(item: Object, found: Object, result: Object, live: Live) -> tuple[tuple[str, ...], str]:
+    """The pods that a change replaces: of a workload whose template differs, of a RayCluster those that are not as compiled; and why,
+    where no change of the object says it."""
     if item["kind"] == "RayCluster":
-        stale = [pod for pod in live.ray_pods(item["metadata"]["name"]) if readiness.ray_difference(item, pod)]
-        return tuple(sorted(pod["metadata"]["name"] for pod in stale))
+        differing = {pod["metadata"]["name"]: readiness.ray_difference(item, pod) for pod in live.ray_pods(item["metadata"]["name"])}
+        stale = {name: difference for name, difference in sorted(differing.items()) if difference}
+        return tuple(stale), f"pods have another {', another '.join(sorted(set(stale.values())))}" if stale else ""
     template = found.get("spec", {}).get("template")
     if template is None or template == result.get("spec", {}).get("template"):
-        return ()
-    return tuple(sorted(pod["metadata"]["name"] for pod in live.pods() if _selects(found, pod)))
+        return (), ""
+    return tuple(sorted(pod["metadata"]["name"] for pod in live.pods() if _selects(found, pod))), ""
 
 
 def _selects(found: Object, pod: Object) -> bool:
