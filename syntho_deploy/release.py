@@ -141,13 +141,15 @@ def _gone_back(client: Client, good: Compiled, steps: Steps, way: Way, lease: Le
 
 def _bring(client: Client, compiled: Compiled, steps: Steps, way: Way, lease: Lease, outcome: Outcome) -> None:
     """Plan, secrets, writes, readiness, verification. What was done is noted in `outcome` as it is done."""
-    deadline, namespace = way.began + way.timeout, compiled.environment.target.namespace
+    deadline, namespace, whole = way.began + way.timeout, compiled.environment.target.namespace, client
+    client = whole.until(deadline)
     found = _planned(client, compiled, steps, way)
     if found.databases and way.backup:
         begun = time.monotonic()
         _back_up(client, compiled, found, way, steps)
         lease.check()
         deadline += time.monotonic() - begun
+        client = whole.until(deadline)
         found = _planned(client, compiled, steps, way)  # it may have taken hours
     _await_going(client, compiled, found, steps, deadline)
     with steps.step("secrets") as step:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
+import math
 import re
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ from syntho_deploy.errors import DeployError, PreflightError
 from syntho_deploy.redact import redact
 
 TIMEOUT = (5.0, 60.0)  # seconds to connect, and between two reads
+LEAST = 2.0  # seconds to wait for an answer, though the time of `Client.until` is over
 FIRST = 15.0  # seconds between two reads until the server has answered once, so that what never does is not waited for long
 AT_ONCE = 16  # requests side by side for one purpose
 CONNECTIONS = 32  # kept open for the next request: a plan sends its dry runs side by side, and so do several environments
@@ -74,7 +78,14 @@ class Client:
         self._asking: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self._brief = True  # is an answer not waited for long?
+        self._end = math.inf  # monotonic
         self.once = threading.Lock()  # held by what is done once for the whole cluster, though several environments ask for it
+
+    def until(self, end: float) -> Client:
+        """This client, but that no answer is waited for much longer than until `end` (monotonic). A watch is."""
+        found = copy.copy(self)
+        found._end = end
+        return found
 
     def request(
         self, method: str, path: str, body: Json | str = None, query: dict[str, str] | None = None,
@@ -122,8 +133,10 @@ class Client:
             headers["Authorization"] = authorization
         url = f"{self._connection.host}{path}" + (f"?{urlencode(query)}" if query else "")
         content = body if body is None or isinstance(body, str) else json.dumps(body)
-        brief: dict[str, Any] = {"retries": retry.policy(reading=1)} if self._brief else {}
-        timeout = urllib3.Timeout(connect=TIMEOUT[0], read=FIRST if brief else silence)
+        left = math.inf if streamed else max(LEAST, self._end - time.monotonic())
+        patience = min(FIRST if self._brief else silence or math.inf, left)
+        brief: dict[str, Any] = {"retries": retry.policy(reading=1)} if self._brief or patience == left < math.inf else {}
+        timeout = urllib3.Timeout(connect=TIMEOUT[0], read=None if patience == math.inf else patience)
         try:
             answer = self._connection.pool.request(
                 method, url, body=content, headers=headers, timeout=timeout, preload_content=not streamed, **brief
