@@ -128,11 +128,13 @@ class Subject:
             if what not in self._answers:
                 try:
                     self._answers[what] = ask()
-                except DeployError as error:
+                except Exception as error:
                     self._answers[what] = error
             found = self._answers[what]
         if isinstance(found, DeployError):
             raise Missing(f"not asked, for want of {what}") from found
+        if isinstance(found, Exception):  # a fault of ours, for which nobody else tries again
+            raise found
         answer: Asked = found
         return answer
 

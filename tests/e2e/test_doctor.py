@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime, timedelta, tzinfo
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import yaml
 from syntho_deploy.cluster import lease, local
 from syntho_deploy.cluster.client import ApiError, Client
 from syntho_deploy.compile import Project
-from syntho_deploy.doctor import permissions
+from syntho_deploy.doctor import connection, permissions
 from syntho_deploy.doctor.examine import checks, examine
 from syntho_deploy.doctor.subject import Result, Subject
 from syntho_deploy.several import Place, Shared
@@ -491,6 +492,9 @@ def test_a_version_a_host_and_a_proxy_that_are_not_as_they_should_be_are_told(ho
         found = doctor(home, "kubernetes", "dns")
         assert [(one.check, one.state) for one in found] == [("kubernetes", "warning"), ("dns", "warning")]
         assert only(found, "dns").todo.startswith("have an entry made: no-such-host.invalid -> ")
+        monkeypatch.setattr(connection, "datetime", Behind)
+        late = only(doctor(home, "clock"), "clock")
+        assert (late.state, bool(re.match(r"this machine is 1[12][0-9] s behind the API server", late.what))) == ("error", True), late
         with refusing_proxy() as port:
             monkeypatch.setenv("HTTPS_PROXY", f"http://me:canary-1123581321@127.0.0.1:{port}")
             monkeypatch.setenv("NO_PROXY", "")
@@ -501,6 +505,14 @@ def test_a_version_a_host_and_a_proxy_that_are_not_as_they_should_be_are_told(ho
         assert "canary" not in str(found)
     finally:
         home.write(before)
+
+
+class Behind(datetime):
+    """A clock that is two minutes late."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return datetime.now(tz) - timedelta(seconds=120)
 
 
 @contextmanager

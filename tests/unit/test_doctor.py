@@ -115,6 +115,22 @@ def test_a_check_that_does_not_come_to_an_end_keeps_no_other_back(monkeypatch: p
     never.set()
 
 
+def test_a_fault_of_ours_is_met_once_and_told_in_one_line() -> None:
+    subject, tried = Subject(cast(Any, None)), []
+
+    def compiles() -> None:
+        tried.append(1)
+        raise KeyError("x")
+
+    def check(subject: Subject) -> Any:
+        yield subject.once("the compiled charts", compiles)
+
+    found = [one for name in ("a", "b") for one in result_of(name, check, subject)]
+    assert len(tried) == 1
+    (_, line, _) = examine.text("prod", found).splitlines()
+    assert re.match(r"unknown  2 checks  a fault of syntho-deploy: KeyError in test_doctor.py:[0-9]+: a, b", line)
+
+
 def test_a_missing_permission_is_told_in_short() -> None:
     def told(rest: str) -> str:
         return forbidden(ApiError(403, "", f'x is forbidden: User "u" cannot {rest}', "GET /x"))
