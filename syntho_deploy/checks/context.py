@@ -187,7 +187,11 @@ class Context:
 
     def role(self, name: str) -> Role | None:
         """The value of a role; None where the roles or the values have none."""
-        return self._role(*self.roles.values[name]) if name in self.roles.values else None
+        return self._of_roles.get(name)
+
+    @cached_property
+    def _of_roles(self) -> dict[str, Role | None]:
+        return {name: self._role(*place) for name, place in self.roles.values.items()}
 
     def image_role(self, role: ImageRole) -> Role | None:
         """The repository and tag of an application's image; None where the values have none."""

@@ -36,9 +36,19 @@ def running(context: Context, service: str) -> list[Pod]:
     return [pod for pod in pods if (pod.item.get("spec") or {}).get("replicas", 1) != 0]
 
 
-def _nowhere(context: Context, host: Any) -> bool:
-    service = service_of(context, host)
-    return bool(service) and service not in context.present("services") and not running(context, service)
+def _nowhere(context: Context, service: str, application: str) -> str:
+    """Why there is no database, or no Redis, at the host and port of an application, as far as they are of a Service; "" where there may be."""
+    host, port = (context.value(f"{service}.{application}.{part}") for part in ("host", "port"))
+    name = service_of(context, host)
+    if not name or name in context.present("services"):
+        return ""
+    if not running(context, name):
+        return f"nothing runs behind the host {host} of {application}"
+    (spec,) = [item["spec"] for item in context.kind("Service") if item["metadata"]["name"] == name]
+    ports = [str(one.get("port")) for one in spec.get("ports") or []]
+    if spec.get("clusterIP") == "None" or str(port) in ports:
+        return ""
+    return f"the host {host} of {application} is a Service that has no port {port}, only {', '.join(ports) or 'none'}"
 
 
 def _host(context: Context, role: str) -> str:
@@ -77,8 +87,7 @@ def missing_database(context: Context) -> Iterator[Finding]:
     `backend`, is the Service of an application."""
     for application in applications(context, "database"):
         host = context.role(f"database.{application}.host")
-        if host and _nowhere(context, host.value):
-            what = f"nothing runs behind the database host {host.value} of {application}"
+        if host and (what := _nowhere(context, "database", application)):
             yield context.of_value(host, what, "component postgres/in-chart, or postgres/external with postgres_host")
 
 
@@ -110,8 +119,7 @@ def missing_redis(context: Context) -> Iterator[Finding]:
     """A Redis that is nowhere: the chart's own is scaled to 0 or deleted, and the host still that of its Service, which stays."""
     for application in applications(context, "redis"):
         host = context.role(f"redis.{application}.host")
-        if host and _nowhere(context, host.value):
-            what = f"nothing runs behind the Redis host {host.value} of {application}"
+        if host and (what := _nowhere(context, "redis", application)):
             yield context.of_value(host, what, "component redis/in-chart, or redis/external with redis_host")
 
 

@@ -43,7 +43,7 @@ def replaced_zero(context: Context) -> Iterator[Finding]:
                 gone = str(value) not in str(found) if value == 0 else len(leaves) == 1 and found not in (None, "")
                 if setters and gone and found is not None:
                     what = f"the chart makes {found!r} of {value!r} in {of}:{path}"
-                    shown = pointer.named(context.project.shown_values()[chart], keys)
+                    shown = pointer.named(context.shown_values[chart], keys)
                     yield Finding(chart, shown, what, "patch that field in <chart>.manifests.yaml instead", setters[-1].mark)
 
 

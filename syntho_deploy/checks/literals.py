@@ -184,7 +184,7 @@ def _of_secrets(context: Context) -> Iterator[tuple[Finding, str]]:
 
 def _of_values(context: Context) -> Iterator[tuple[Finding, str]]:
     """What overlays set in values that has the name or form of a secret, read by the chart or not."""
-    for chart, values in context.project.shown_values().items():
+    for chart, values in context.shown_values.items():
         layers = context.project.origins[chart]
         for keys, text in walk(values) if layers.set_by else ():
             if not isinstance(text, str) or not keys:

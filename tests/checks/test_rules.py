@@ -459,6 +459,17 @@ def test_tls_to_chart_database(site: Site) -> None:
     assert "tls-to-chart-database" not in {one.rule for one in plain}
 
 
+def test_a_host_is_a_service_with_the_port(site: Site) -> None:
+    """The guide's host for the core's database is the Service of the backend."""
+    found = site.lint("inside", ui=replace("/core/db/host", "backend"))
+    (one,) = [one for one in found if one.rule == "missing-database"]
+    assert one.what == "the host backend of core is a Service that has no port 5432, only 80"
+    found = site.lint("inside", ui=[*replace("/core/db/port", 5433), *replace("/core/redis/port", 6380)])
+    assert {one.path for one in found if one.rule in ("missing-database", "missing-redis")} == {"/core/db/host", "/core/redis/host"}
+    for form in ("database", "database.apps", "database.apps.svc", "DATABASE.apps.svc.cluster.local."):
+        assert "missing-database" not in site.rules("inside", ui=[*replace("/backend/db/host", form)]), form
+
+
 def test_unused_redis(site: Site) -> None:
     both = [*replace("/core/redis/host", "r.example.com"), *replace("/backend/redis/host", "r.example.com")]
     (found,) = site.only("unused-redis", base="inside", ui=both)

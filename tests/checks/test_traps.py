@@ -46,7 +46,15 @@ TRAPS: list[tuple[str, str, Change]] = [
     ]}),
     ("two pods of Redis", "replicated-redis", {"ui": replace("/redis/replicaCount", 2)}),
     ("no switch for Redis", "dead-operation", {"ui": add("/redis/enabled", False)}),
+    ("a host that is a Service of something else: the guide's", "missing-database", {"ui": [
+        *replace("/core/db/host", "backend"), *replace("/core/database_enabled", False),
+    ]}),
+    ("no value for TLS", "unencrypted-database", {"ui": [
+        *replace("/core/db/host", "pg.example.com"), *replace("/core/database_enabled", False),
+    ]}),
+    ("one Redis outside, one in the chart", "split-redis", {"ui": replace("/core/redis/host", "r.example.com")}),
     # Ray
+    ("a pool of none at least", "replaced-zero", {"ray": [*replace("/worker/disabled", False), *add("/worker/minReplicas", 0)]}),
     ("nulls in the RayCluster", "null-in-custom-resource", {}),
     ("a head in the namespace syntho", "ray-address-elsewhere", {}),
     ("a namespace in the default", "hard-coded-namespace", {}),
@@ -68,6 +76,10 @@ TRAPS: list[tuple[str, str, Change]] = [
     ("U10, elsewhere", "foreign-registry", {"environment": {"policy": {"registries": ["syntho.azurecr.io"]}}}),
     ("U11", "tiny-volume", {}),
     ("U12", "unknown-storage-class", {}),
+    ("U12, of Redis", "replaced-zero", {"ui": replace("/redis/storageClassName", "")}),
+    ("a path that is rewritten: the guide's", "rewritten-path", {"ui": add(
+        "/frontend/ingress/annotations/nginx.ingress.kubernetes.io~1rewrite-target", "/",
+    )}),
     ("U14, probes", "missing-probe", {}),
     ("U14, resources", "missing-requests", {}),
     ("U15", "http-site", {}),
