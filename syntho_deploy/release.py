@@ -194,6 +194,9 @@ def _planned(client: Client, compiled: Compiled, steps: Steps, way: Way) -> Plan
             planfile.refuse_moved(way.plan_file, found, way.helm.version)
         _refuse_blocked(found, way.forcing)
         step.result = f"{len(found.changed)} of {len(found.objects)} objects change" if found.changed else "every object is as compiled"
+    for item in found.objects:
+        for conflict in item.conflicts:
+            steps.say(f"takes by force: {item.label} {conflict.field} from {conflict.owner}")
     return found
 
 

@@ -41,7 +41,7 @@ def env_add(rng: random.Random, item: Object) -> bool:
     name = rng.choice(["EXTRA_A", "EXTRA_B", "EXTRA_C"])
     if container is None or any(one["name"] == name for one in container.get("env") or []):
         return False
-    container.setdefault("env", []).append({"name": name, "value": _text(rng)})
+    container["env"] = [*(container.get("env") or []), {"name": name, "value": _text(rng)}]
     return True
 
 
@@ -114,7 +114,7 @@ def port(rng: random.Random, item: Object) -> bool:
     if container is None or any(one.get("containerPort") == number for one in container.get("ports") or []):
         return False
     more = {"protocol": "UDP"} if rng.random() < 0.3 else {}
-    container.setdefault("ports", []).append({"containerPort": number, "name": f"p{number}", **more})
+    container["ports"] = [*(container.get("ports") or []), {"containerPort": number, "name": f"p{number}", **more}]
     return True
 
 
@@ -125,7 +125,7 @@ def sidecar(rng: random.Random, item: Object) -> bool:
     where = rng.choice(["containers", "containers", "initContainers"])
     if any(one["name"] == name for kind in ("containers", "initContainers") for one in spec.get(kind) or []):
         return False
-    spec.setdefault(where, []).append({"name": name, "image": "side:1"})
+    spec[where] = [*(spec.get(where) or []), {"name": name, "image": "side:1"}]
     return True
 
 
@@ -136,9 +136,9 @@ def volume(rng: random.Random, item: Object) -> bool:
     spec = templates(item)[0]["spec"]
     if any(one["name"] == "scratch" for one in spec.get("volumes") or []):
         return False
-    spec.setdefault("volumes", []).append({"name": "scratch", "emptyDir": rng.choice([{}, {"sizeLimit": "1Gi"}])})
+    spec["volumes"] = [*(spec.get("volumes") or []), {"name": "scratch", "emptyDir": rng.choice([{}, {"sizeLimit": "1Gi"}])}]
     for path in rng.sample(["/scratch", "/var/scratch"], rng.choice([1, 2])):
-        container.setdefault("volumeMounts", []).append({"name": "scratch", "mountPath": path})
+        container["volumeMounts"] = [*(container.get("volumeMounts") or []), {"name": "scratch", "mountPath": path}]
     return True
 
 

@@ -155,7 +155,9 @@ def test_a_forced_plan_shows_whom_it_takes_what_and_is_deployed_only_by_force(si
     other = site.invoke("deploy", "--plan=plain.json", "--force-conflicts", code=3).stderr
     assert "it does not say which fields of other tools are taken" in other
     assert site.helm("history", "syntho-ui", "-o", "json").count("revision") == 1
-    assert "deployed and verified" in site.invoke("deploy", "--plan=forced.json", "--force-conflicts").stdout
+    ran = site.invoke("deploy", "--plan=forced.json", "--force-conflicts")
+    assert "deployed and verified" in ran.stdout
+    assert "takes by force: Deployment/core .spec.replicas from person" in ran.stderr
     assert "nothing to do" in site.invoke("plan").stdout
 
 
