@@ -19,6 +19,7 @@ from syntho_deploy.documents import walk
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
 NEW = "none in a namespace that is yet to be made"
+WEBHOOK = "failed calling webhook"  # what an API server says (as 500) of one that does not answer and must
 OF_PRIORITY = "PriorityClass"
 # What admission says of these kinds, when it refuses a pod.
 OF_OTHERS = ((r"^(exceeded|failed) quota", "ResourceQuota"), (r" usage per |limit to request", "LimitRange"))
@@ -318,6 +319,8 @@ def pod_security(subject: Subject) -> Iterator[Result]:
     for text in dict.fromkeys(text for _, text in refused):
         names = ", ".join(name for name, other in refused if other == text)
         todo = "component security/restricted" if "PodSecurity" in text else "ask who runs the cluster what these pods must be"
+        if WEBHOOK in text:
+            todo = "have what answers there mended, or its webhook removed: kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations"
         yield Result("pod-security", "error", f"{text}: {names}", todo)
     warned = list(dict.fromkeys(warning for _, warnings in answers for warning in warnings))
     for warning in warned:
@@ -356,7 +359,7 @@ def _dry(subject: Subject, pod: Asked) -> tuple[str, list[str]]:
         warnings = subject.client.create_dry({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
         return "", list(map(_short, warnings))
     except ApiError as error:
-        if error.status not in (400, 403, 422):
+        if error.status not in (400, 403, 422) and WEBHOOK not in error.message:
             raise
         words = re.sub(r'^pods "[^"]*" is forbidden: |^Pod "[^"]*" is invalid: ', "", error.message)
         return forbidden(error) or _short(words), []

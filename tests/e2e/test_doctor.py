@@ -206,6 +206,19 @@ def test_pod_security_is_asked_by_dry_runs(home: Site) -> None:
         client.apply(an("Namespace", home.namespace), "test")
 
 
+def test_a_webhook_that_does_not_answer_keeps_pods_out(home: Site, eventually: Eventually) -> None:
+    hook = {
+        "name": "gone.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None", "clientConfig": {"url": "https://127.0.0.1:1/x"},
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": home.namespace}},
+    }  # fmt: skip
+    webhooks = an("ValidatingWebhookConfiguration", "gone", api="admissionregistration.k8s.io/v1", webhooks=[hook])
+    with there(home.client(), webhooks):
+        found = eventually(lambda: next((one for one in doctor(home, "pod-security") if one.state != "ok"), None))
+    assert (found.state, 'failed calling webhook "gone.example.com"' in found.what) == ("error", True), found
+    assert "kubectl get validatingwebhookconfigurations" in found.todo
+
+
 def test_a_pod_that_no_node_takes_is_told_with_why(home: Site) -> None:
     core = {"kind": "Deployment", "name": "core"}
     large = {"op": "add", "path": "/spec/template/spec/containers/[name=core]/resources/requests", "value": {"memory": "900Gi"}}
