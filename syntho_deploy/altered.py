@@ -55,9 +55,17 @@ def _of_chart(project: Project, helm: Helm, chart: str, objects: dict[str, Manif
     for (of, at), reached in sorted(reaches(project, helm)[chart].fields.items()) if bare else ():
         for keys in sorted((reached & bare.keys()) - told, key=str):
             found, read = _field(objects.get(of), at), bare[keys]
-            if type(found) is type(read) and found == read and (found is None or isinstance(found, str) or _TEXT.fullmatch(at)):
+            text = documents.at(values, keys)
+            whole = type(found) is type(read) and found == read and (found is None or isinstance(found, str) or _TEXT.fullmatch(at))
+            if whole or (isinstance(found, str) and _is_cut(text, found)):
                 told.add(keys)
-                yield _altered(project, chart, keys, documents.canonical(documents.at(values, keys)), read, f"{of} at {at}")
+                yield _altered(project, chart, keys, documents.canonical(text), found, f"{of} at {at}")
+
+
+def _is_cut(text: str, found: str) -> bool:
+    """Is a field the end of which is a text without the comment that a ` #` begins, or the blanks behind it?"""
+    kept = re.split(r"\s#", text)[0].rstrip()
+    return bool(kept) and kept != text and text not in found and found.endswith(kept)
 
 
 def _altered(project: Project, chart: str, keys: Keys, text: str, read: Json, place: str) -> Altered:

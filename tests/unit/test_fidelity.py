@@ -156,3 +156,11 @@ def test_a_text_that_arrives_without_quotes_too_is_none(project: Path, helm: Hel
     _overlay(project, json.dumps([{"op": "add", "path": "/core/app_env", "value": text}]))
     assert altered(Project.load(project, "local"), helm) == []
     assert _env(project, helm)["APP_ENV"] == text
+
+
+def test_a_text_that_is_cut_inside_of_another_is_refused(project: Path, helm: Helm) -> None:
+    _overlay(project, json.dumps([{"op": "replace", "path": "/core/image/tag", "value": "1.9 #old"}]))
+    assert altered(Project.load(project, "local"), helm) == []  # the chart quotes this one
+    _overlay(project, json.dumps([{"op": "replace", "path": "/frontend_protocol", "value": "https #now"}]))
+    (found,) = altered(Project.load(project, "local"), helm)
+    assert (found.path, 'and "https" arrives in Deployment/backend' in found.what) == ("/frontend_protocol", True)
