@@ -35,6 +35,8 @@ def ray_operator(subject: Subject) -> Iterator[Result]:
         if is_operator(item, repository) and watches(item, subject.namespace)
         and (item["metadata"]["namespace"], item["metadata"]["name"]) not in {(subject.namespace, name) for name in names}
     ]  # fmt: skip
+    leaving = [item["metadata"]["name"] for item in others if _is_of_release(subject, item)]  # with the deploy, which has it no more
+    others = [item for item in others if not _is_of_release(subject, item)]
     listed = ", ".join(f"{item['metadata']['namespace']}/{item['metadata']['name']} ({_image(item, repository)})" for item in others)
     if others and len(ours) + len(others) > 1:
         todo = "have the other watch its own namespaces only (watchNamespace of its chart), or delete ours: delete: true in <chart>.manifests.yaml"
@@ -43,7 +45,9 @@ def ray_operator(subject: Subject) -> Iterator[Result]:
         )
     elif not ours and not others:
         seen = "" if everywhere else " that this account may see"
-        yield Result("ray-operator", "error" if everywhere else "unknown", f"no operator{seen} watches {subject.namespace}", "install KubeRay there")
+        gone = f": {', '.join(leaving)} goes with the deploy" if leaving else ""
+        todo = "install KubeRay there" + ("; or keep the chart's operator" if leaving else "")
+        yield Result("ray-operator", "error" if everywhere else "unknown", f"no operator{seen} watches {subject.namespace}{gone}", todo)
     for item in others:  # of the compiled one lint tells
         yield from _serves(subject, _image(item, repository), wanted)
     if ours and not others:
@@ -53,6 +57,14 @@ def ray_operator(subject: Subject) -> Iterator[Result]:
         yield Result("ray-operator", "ok", f"{_image(ours[0], repository)} {state}, for {', '.join(wanted)}{seen}")
     elif others and not ours and len(others) == 1:
         yield Result("ray-operator", "ok", f"{listed} watches {subject.namespace}")
+
+
+def _is_of_release(subject: Subject, item: Object) -> bool:
+    """Is an object one that a release of the environment made?"""
+    releases = {chart.release.name for chart in subject.compiled.charts.values()}
+    annotations = item["metadata"].get("annotations") or {}
+    where = annotations.get("meta.helm.sh/release-namespace"), item["metadata"]["namespace"]
+    return where == (subject.namespace, subject.namespace) and annotations.get("meta.helm.sh/release-name") in releases
 
 
 def _repository(context: Context) -> str:

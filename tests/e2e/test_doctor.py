@@ -446,6 +446,12 @@ def test_a_second_operator_that_watches_the_namespace_is_told(home: Site) -> Non
     assert found[1].what == "quay.io/kuberay/operator:v1.4.2 asks for ray.io/v1, and ray.io/v1alpha1 is compiled"
 
 
+def test_an_operator_that_leaves_with_the_deploy_is_none(home: Site) -> None:
+    with overlaid(home, [{"target": {"kind": "Deployment", "name": "kuberay-operator"}, "delete": True}], "ray.manifests.yaml"):
+        found = only(doctor(home, "ray-operator"), "ray-operator")
+    assert (found.state, found.what) == ("error", f"no operator watches {home.namespace}: kuberay-operator goes with the deploy")
+
+
 def test_an_issuer_of_cert_manager_is_there_and_ready(home: Site, eventually: Eventually) -> None:
     client, patch = home.client(), [
         {"op": "add", "path": "/metadata/annotations/cert-manager.io~1issuer", "value": "acme"},
