@@ -231,7 +231,7 @@ class Project:
         for chart in self.pin.charts:
             with noting(errors):
                 self._chart_values(chart)
-            errors += self._values_errors[chart]
+            errors += self._values_errors.get(chart, [])
         self._objects(at_hand(), errors)
         raise together([*errors, *self._idle_names()])
 
@@ -307,8 +307,8 @@ class Project:
 
     def _chart_values(self, chart: str) -> Json:
         if chart not in self._values:
-            self._open.append(chart)
             values = self.defaults(chart)
+            self._open.append(chart)
             claimed = self.origins[chart] = Layers()
             plain = self.operations[chart] = []
             errors = self._values_errors[chart] = []

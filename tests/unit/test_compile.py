@@ -491,3 +491,12 @@ def test_values_that_are_no_mapping_are_refused_at_the_operation(sandbox: Path, 
     with pytest.raises(InputError, match="the values of the chart ray must be a mapping") as caught:
         Project.load(sandbox, "local").values()
     assert str(caught.value.where).endswith("overlays/local/ray.values.yaml:1:3")
+
+
+def test_a_chart_whose_own_values_are_broken_is_told_with_the_rest(tmp_path: Path) -> None:
+    folder = tiny(tmp_path, charts__one__values_yaml="a: [", envs__dev_yaml=ENV.replace("namespace: ns", "namespace: NS"))
+    with pytest.raises(InputErrors) as caught:
+        Project.load(folder, "dev")
+    told = str(caught.value)
+    assert '"NS" is no namespace' in told
+    assert "values.yaml: broken YAML" in told
