@@ -152,3 +152,147 @@ def test_a_secret_in_a_value_that_the_chart_ignores_or_in_a_comment_is_found(sit
 )  # fmt: skip
 def test_what_is_no_secret_is_not_called_one(site: Site, change: dict[str, Any]) -> None:
     assert "literal-secret" not in site.rules(**change)
+
+
+# references: every place in which one may stand
+
+SPEC = "/spec/template/spec"
+
+
+def core(path: str, value: Any) -> dict[str, Any]:
+    """A field of the core's pods, added."""
+    return {"patch": {"Deployment/core": add(f"{SPEC}{path}", value)}}
+
+
+def volume(**source: Any) -> dict[str, Any]:
+    return core("/volumes", [{"name": "v", **source}])
+
+
+def made(kind: str, api: str, spec: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"apiVersion": api, "kind": kind, "metadata": {"name": "nope", **more}, "spec": spec}
+
+
+def leading(backend: dict[str, Any]) -> dict[str, Any]:
+    """An Ingress whose other requests go there."""
+    return {"patch": {"Ingress/frontend-ingress": add("/spec/defaultBackend", backend)}}
+
+
+def service(name: str, **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"ports": [{"port": 80}], **spec}}
+
+
+INIT = {"name": "i", "image": "mirror.example.com/syntho/busybox:1.28", "resources": {"requests": {"cpu": "1m", "memory": "1Mi"}}}
+SIDECAR = {**INIT, "restartPolicy": "Always"}
+ACCOUNT = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a"}}
+OF_SERVICE = {"kubernetes.io/service-name": "s"}
+OF_HEAD = {"matchLabels": {"ray.io/node-type": "head"}}
+FROM_SECRET = {"secretKeyRef": {"name": "nope", "key": "k"}}
+FROM_MAP = {"configMapKeyRef": {"name": "nope", "key": "k"}}
+
+
+@pytest.mark.parametrize(
+    ("rule", "change"),
+    [
+        ("missing-secret", core("/initContainers", [{**INIT, "env": [{"name": "A", "valueFrom": FROM_SECRET}]}])),
+        ("missing-secret", core("/ephemeralContainers", [{**INIT, "envFrom": [{"secretRef": {"name": "nope"}}]}])),
+        ("missing-secret", core("/imagePullSecrets/-", {"name": "nope"})),
+        ("missing-secret", volume(secret={"secretName": "nope"})),
+        ("missing-secret", volume(secret={"secretName": "syntho-ui-secrets", "items": [{"key": "nope", "path": "x"}]})),
+        ("missing-secret", volume(projected={"sources": [{"secret": {"name": "nope"}}]})),
+        ("missing-secret", volume(csi={"driver": "d.example.com", "nodePublishSecretRef": {"name": "nope"}})),
+        ("missing-secret", volume(azureFile={"secretName": "nope", "shareName": "s"})),
+        ("missing-secret", {"patch": {"RayCluster/ray-cluster": add("/spec/headGroupSpec/template/spec/imagePullSecrets/-", {"name": "nope"})}}),
+        ("missing-secret", {"objects": [{**ACCOUNT, "imagePullSecrets": [{"name": "nope"}]}]}),
+        ("missing-config-map", core("/initContainers", [{**INIT, "env": [{"name": "A", "valueFrom": FROM_MAP}]}])),
+        ("missing-config-map", volume(configMap={"name": "nope"})),
+        ("missing-config-map", volume(projected={"sources": [{"configMap": {"name": "nope", "items": [{"key": "k", "path": "p"}]}}]})),
+        ("missing-service", leading({"service": {"name": "nope", "port": {"number": 80}}})),
+        ("missing-port", leading({"service": {"name": "backend", "port": {"name": "nope"}}})),
+        ("missing-port", leading({"service": {"name": "backend"}})),
+        ("unserved-port", {"patch": {"Service/backend": add("/spec/ports/-", {"name": "more", "port": 81, "targetPort": "nope"})}}),
+        ("unserved-port", {"patch": {"Deployment/core": add(f"{CORE}/lifecycle", {"preStop": {"httpGet": {"port": "nope", "path": "/"}}})}}),
+        ("unknown-storage-class", volume(ephemeral={"volumeClaimTemplate": {"spec": {
+            "storageClassName": "nope", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "2Gi"}},
+        }}})),
+        ("selector-without-pods", {"objects": [service("s")]}),
+        ("selector-without-pods", {"objects": [made("NetworkPolicy", "networking.k8s.io/v1", {
+            "podSelector": {}, "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "nope"}}}]}],
+        })]}),
+        ("selector-without-pods", {"objects": [made("PodDisruptionBudget", "policy/v1", {
+            "selector": {"matchExpressions": [{"key": "app", "operator": "Exists"}, {"key": "ray.io/cluster", "operator": "Exists"}]},
+        })]}),
+    ],
+)  # fmt: skip
+def test_what_nothing_provides_is_found_wherever_it_is_named(site: Site, rule: str, change: dict[str, Any]) -> None:
+    assert rule in site.rules(**change)
+
+
+OWNED = {"configMapKeyRef": {"name": "kube-root-ca.crt", "key": "ca.crt"}}
+SECRET_STORE = "external-secrets.io/v1"
+
+
+@pytest.mark.parametrize(
+    ("rule", "change"),
+    [
+        ("missing-secret", volume(secret={"secretName": "nope", "optional": True})),
+        ("missing-secret", {**volume(secret={"secretName": "nope"}), "objects": [made("Certificate", "cert-manager.io/v1", {"secretName": "nope"})]}),
+        ("missing-secret", {**volume(secret={"secretName": "nope"}), "objects": [made("ExternalSecret", SECRET_STORE, {"data": []})]}),
+        ("missing-secret", {**volume(secret={"secretName": "it"}), "objects": [made("ExternalSecret", SECRET_STORE, {"target": {"name": "it"}})]}),
+        ("missing-secret", {**volume(secret={"secretName": "nope"}), "present": {"secrets": ["nope", "site-tls"]}}),
+        ("missing-config-map", core("/initContainers", [{**INIT, "env": [{"name": "A", "valueFrom": OWNED}]}])),
+        ("missing-service", leading({"resource": {"kind": "Bucket", "name": "nope"}})),
+        ("missing-service", leading({"service": {"name": "ray-cluster-head-svc", "port": {"number": 8265}}})),
+        ("unserved-port", {"patch": {"Deployment/core": add(f"{CORE}/lifecycle", {"preStop": {"httpGet": {"port": 9, "host": "h", "path": "/"}}})}}),
+        ("unserved-port", {"patch": {
+            "Deployment/backend": add(f"{SPEC}/initContainers", [{**SIDECAR, "ports": [{"name": "side", "containerPort": 81}]}]),
+            "Service/backend": add("/spec/ports/-", {"name": "more", "port": 81, "targetPort": "side"}),
+        }}),
+        ("selector-without-pods", {"objects": [service("s", type="ExternalName", externalName="pg.example.com")]}),
+        ("selector-without-pods", {"objects": [
+            service("s"), {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "s"}, "subsets": [{"addresses": [{"ip": "10.0.0.1"}]}]},
+        ]}),
+        ("selector-without-pods", {"objects": [
+            service("s"), {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "s-1", "labels": OF_SERVICE},
+                           "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}]},
+        ]}),
+        ("selector-without-pods", {"objects": [made("NetworkPolicy", "networking.k8s.io/v1", {
+            "podSelector": {}, "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "nope"}}, "namespaceSelector": {}}]}],
+        })]}),
+        ("selector-without-pods", {"objects": [made("NetworkPolicy", "networking.k8s.io/v1", {"podSelector": OF_HEAD})]}),
+    ],
+)  # fmt: skip
+def test_what_is_provided_is_not_called_missing(site: Site, rule: str, change: dict[str, Any]) -> None:
+    assert rule not in site.rules(**change)
+
+
+# the site: hosts in every form
+
+
+def ingress(rules: list[str | None], tls: list[dict[str, Any]]) -> dict[str, Any]:
+    paths = [{"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "frontend", "port": {"number": 3000}}}}]
+    hosts = [{**({"host": host} if host else {}), "http": {"paths": paths}} for host in rules]
+    return {"patch": {"Ingress/frontend-ingress": [*add("/spec/rules", hosts), *add("/spec/tls", tls)]}}
+
+
+SITE = "syntho.example.com"
+
+
+@pytest.mark.parametrize(
+    ("change", "rules"),
+    [
+        (ingress(["*.example.com"], [{"hosts": ["*.example.com"], "secretName": "site-tls"}]), set()),
+        (ingress([SITE], [{"hosts": ["*.example.com"], "secretName": "site-tls"}]), set()),
+        (ingress([SITE], [{"secretName": "site-tls"}]), set()),
+        (ingress([None], [{"hosts": [SITE], "secretName": "site-tls"}]), set()),
+        (ingress(["a.b.example.com", SITE], [{"hosts": ["*.example.com"], "secretName": "site-tls"}]), {"host-without-tls"}),
+        (ingress(["other.example.com"], [{"hosts": ["other.example.com"], "secretName": "site-tls"}]), {"host-differs-from-url"}),
+        (ingress(["*.other.example.com"], [{"hosts": ["*.other.example.com"], "secretName": "site-tls"}]), {"host-differs-from-url"}),
+        ({**ingress([SITE], []), "objects": [made("Ingress", "networking.k8s.io/v1", {
+            "ingressClassName": "nginx", "tls": [{"hosts": ["b.example.com"], "secretName": "site-tls"}],
+            "rules": [{"host": "b.example.com", "http": {"paths": []}}],
+        })]}, {"tls-without-secret", "https-without-tls"}),
+    ],
+)  # fmt: skip
+def test_the_hosts_of_a_site(site: Site, change: dict[str, Any], rules: set[str]) -> None:
+    about = {"host-without-tls", "host-differs-from-url", "https-without-tls", "http-with-tls", "tls-without-secret", "http-site"}
+    assert site.rules(**change) & about == rules
