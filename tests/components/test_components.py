@@ -676,6 +676,7 @@ OUT_OF_PLACE = {  # components: what the error says
     ("postgres/external", "volume-sizes"): "no manifest is PersistentVolumeClaim/database-data-1",
     ("postgres/external", "resources/postgres"): "no manifest is Deployment/postgres",
     ("scheduling/ray-pool",): "/additionalWorkerGroups/gpu",
+    ("security/network-policies/autoscaling",): "no manifest is NetworkPolicy/syntho-ray-nodes",
     ("ingress/off", "ingress/second-host"): "no manifest is Ingress",
     ("images", "images/digests", "images/tags"): "the test of /core/image/tag failed",
     ("images", "images/tags", "images/digests"): "the test of /core/image/tag failed",
