@@ -25,6 +25,7 @@ LEAST = 2.0  # seconds to wait for an answer, though the time of `Client.until` 
 FIRST = 15.0  # seconds between two reads until the server has answered once, so that what never does is not waited for long
 AT_ONCE = 16  # requests side by side for one purpose
 CONNECTIONS = 32  # kept open for the next request: a plan sends its dry runs side by side, and so do several environments
+SICK = "see what ails it, and run again: kubectl get --raw '/readyz?verbose'"
 MANAGER = "syntho-deploy"  # field manager of what is not helm's: CRDs, namespace, secrets
 
 Object = dict[str, Any]
@@ -58,7 +59,7 @@ class ApiError(DeployError):
         self.exit_code = PreflightError.exit_code if status in (401, 403, 404, 409, 422) else DeployError.exit_code
         anonymous = status == 403 and "system:anonymous" in message
         log_in = "the credentials are missing or expired: log in again"
-        todo = log_in if status == 401 or anonymous else "the account lacks this permission" if status == 403 else ""
+        todo = log_in if status == 401 or anonymous else "the account lacks this permission" if status == 403 else SICK if status >= 500 else ""
         super().__init__(f"the API server refused {request}: {self.message}", todo=todo)
 
 

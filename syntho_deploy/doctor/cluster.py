@@ -32,9 +32,7 @@ def cluster(subject: Subject) -> Iterator[Result]:
         yield Result("cluster", "warning", f"{error.what}; deploy makes it", error.todo)
         return
     if subject.environment.target.uid and not found.uid:
-        what = (
-            f"{found.client.server}: the account may not read the uid of kube-system, by which the environment knows its cluster; deploy refuses it"
-        )
+        what = f"{found.client.server}: the uid of kube-system, by which the environment knows its cluster, cannot be read; deploy refuses it"
         rule = '- {apiGroups: [""], resources: [namespaces], resourceNames: [kube-system], verbs: [get]}'
         yield Result("cluster", "error", what, f"add to its ClusterRole, as docs/rbac.md has it:\n{rule}")
         return

@@ -20,8 +20,8 @@ LOG_IN = "the credentials are missing or expired: log in again"
 
 @dataclass(frozen=True)
 class Connection:
-    """version: of /version; skew: seconds that the server's clock is ahead of ours; user: as the server knows us, empty where it is too
-    old to tell (before 1.28); uid: of the cluster, "" where it may not be read."""
+    """version: of /version; skew: seconds that the server's clock is ahead of ours; user: as the server knows us, empty where it does not
+    tell (before 1.28); uid: of the cluster, "" where it cannot be read."""
 
     client: Client
     version: str
@@ -52,12 +52,12 @@ def connect(place: Place) -> Connection:
 
 
 def _allowed(ask: Callable[[], Any], otherwise: Any) -> Any:
-    """What is answered; `otherwise` where the account may not ask, or nothing is served there."""
+    """What is answered; `otherwise` where that cannot be had: one answer that lacks keeps no check from the others."""
     try:
         return ask()
     except ApiError as error:
         if "system:anonymous" in error.message:
             raise PreflightError("the API server does not know us: we come without credentials", todo=LOG_IN) from None
-        if error.status not in (403, 404):
+        if error.status == 401:
             raise
         return otherwise

@@ -59,7 +59,9 @@ def _crd(subject: Subject, file: Path) -> Result:
         return Result("crds", "unknown", str(missing), missing.todo)
     except DeployError as error:
         words = forbidden(error) if isinstance(error, ApiError) else ""
-        return Result("crds", "unknown", words, RULES) if words else Result("crds", "error", error.what, error.todo)
+        if words:
+            return Result("crds", "unknown", words, RULES)
+        return Result("crds", "unknown" if isinstance(error, ApiError) and error.status >= 500 else "error", error.what, error.todo)
 
 
 def releases(subject: Subject) -> Iterator[Result]:

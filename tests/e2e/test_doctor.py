@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from syntho_deploy.cluster import lease, local
-from syntho_deploy.cluster.client import ApiError, Client
+from syntho_deploy.cluster.client import ApiError, Client, Remembering
 from syntho_deploy.compile import Project
 from syntho_deploy.doctor import connection, permissions
 from syntho_deploy.doctor.examine import checks, examine
@@ -682,8 +682,24 @@ def test_a_cluster_that_may_not_be_told_from_another_is_an_error_and_the_other_c
     bare.write({**bare.read(), "cluster": {**bare.read()["cluster"], "uid": "11111111-1111-1111-1111-111111111111"}})
     found = doctor(bare)
     one = only(found, "cluster")
-    assert (one.state, "may not read the uid of kube-system" in one.what, "resourceNames: [kube-system]" in one.todo) == ("error", True, True)
+    assert (one.state, "the uid of kube-system, by which" in one.what, "resourceNames: [kube-system]" in one.todo) == ("error", True, True)
     assert not [other for other in found if "for want of the cluster" in other.what]
+
+
+def test_an_answer_that_an_ill_server_does_not_give_keeps_no_other_back(home: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asks = Remembering.request
+    ill_at = ("/selfsubjectreviews", "/namespaces/kube-system", "/customresourcedefinitions/", "/nodes")
+
+    def request(self: Remembering, method: str, path: str, *more: Any, **named: Any) -> Any:
+        if any(part in path for part in ill_at):
+            raise ApiError(500, "InternalError", "etcdserver: request timed out", f"{method} {path}")
+        return asks(self, method, path, *more, **named)
+
+    monkeypatch.setattr(Remembering, "request", request)
+    found = doctor(home)
+    assert ill(found) == ["account", "crds", "nodes"]
+    assert {one.state for one in found if one.state != "ok"} == {"unknown"}
+    assert all("readyz" in one.todo for one in found if one.state != "ok" and one.check != "account")
 
 
 def test_an_account_without_any_permission_gets_a_report_all_the_same(bare: Site) -> None:
