@@ -98,7 +98,7 @@ def _find(project: Project, app: str, role: ImageRole, values: Json) -> Tag:
         at, _ = pointer.compile_pointer(values, role.path)
     except pointer.PointerError as error:
         raise InputError(f'the image "{app}": {error}', where, error.todo) from None
-    image = _at(values, at)
+    image = documents.at(values, at)
     if not isinstance(image, dict) or not isinstance(image.get("repository"), str):
         raise InputError(f'the image "{app}": {role.path} is no mapping with a repository and a tag', where)
     keys, text = (*at, "tag"), _written(image.get("tag"))
@@ -108,7 +108,7 @@ def _find(project: Project, app: str, role: ImageRole, values: Json) -> Tag:
         return plain
     inner = keys[len(above) :]
     try:
-        written = _at(setter.operation.value, inner)
+        written = documents.at(setter.operation.value, inner)
     except (KeyError, IndexError, TypeError):
         return plain
     if not isinstance(written, str | int | float) or isinstance(written, bool):
@@ -124,12 +124,6 @@ def _in_force(found: Layers, keys: Keys) -> tuple[Keys, Setter | None]:
     """The last operation that set a value, and the path by which it did."""
     above = found.found(keys)
     return above[-1] if above else ((), None)
-
-
-def _at(document: Json, keys: Keys) -> Json:
-    for key in keys:
-        document = document[key]
-    return document
 
 
 def _written(value: Json) -> str:
@@ -284,7 +278,7 @@ def _in_component(project: Project, tag: Tag, written: str, files: Files, bumped
         todo = f"bump all of them: --env={every}; or set it in {shown(own_file(project, tag.role.chart))}, with overrides: true"
         what = f"the tag of {tag.app} stands in the shared component {tag.layer}, which {', '.join(others)} would get too"
         raise PreflightError(what, tag.mark, todo)
-    now = _at(documents.load(tag.file, files.text(tag.file).removeprefix(edit.BOM)).data, tag.place)
+    now = documents.at(documents.load(tag.file, files.text(tag.file).removeprefix(edit.BOM)).data, tag.place)
     if now not in (tag.written, written):
         raise PreflightError(f"the shared component {tag.layer} would need the tags {now} and {written}", tag.mark, "give --tag, or one environment")
     files.replace(tag.file, tag.place, written)
@@ -313,7 +307,7 @@ def own_file(project: Project, chart: str) -> Path:
 
 def _operation(project: Project, tag: Tag, written: str) -> dict[str, Json]:
     """An operation of the environment's own overlay that sets a tag."""
-    image = _at(project.values()[tag.role.chart], tag.keys[:-1])
+    image = documents.at(project.values()[tag.role.chart], tag.keys[:-1])
     item: dict[str, Json] = {"op": "replace" if "tag" in image else "add", "path": f"{tag.role.path}/tag", "value": written}
     clash = project.origins[tag.role.chart].clash(tag.keys, project.environment.name)
     return item | ({"overrides": True} if clash else {})

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from syntho_deploy.documents import Json, Keys, clone, load_manifests, map_strings, walk
+from syntho_deploy.documents import Json, Keys, at, clone, load_manifests, map_strings, walk
 from syntho_deploy.errors import InputError
 from syntho_deploy.overlays.pointer import named
 from syntho_deploy.redact import base64_forms
@@ -48,7 +48,7 @@ def reach(values: Json, render: Render, asked: Iterable[Keys], hidden: Iterable[
     chart does not render with `values`.
     """
     found = Reach()
-    texts = [keys for keys in leaves(values) if isinstance(_at(values, keys), str | int | float) and not isinstance(_at(values, keys), bool)]
+    texts = [keys for keys in leaves(values) if isinstance(at(values, keys), str | int | float) and not isinstance(at(values, keys), bool)]
     tokens = {keys: f"zq{number:04d}qz" for number, keys in enumerate(texts)}
     wanted = list(dict.fromkeys(keys for keys in asked if keys))
     before = set(hidden)
@@ -99,7 +99,7 @@ def _surface(values: Json, items: list[dict[str, Json]], tokens: dict[Keys, str]
     by_number = dict(enumerate(tokens))
     encoded = {form: keys for keys, token in tokens.items() for form in base64_forms(token.encode())}
     for item in items:
-        original = map_strings(item, lambda text: _TOKEN.sub(lambda match: str(_at(values, by_number[int(match[1])])), text))
+        original = map_strings(item, lambda text: _TOKEN.sub(lambda match: str(at(values, by_number[int(match[1])])), text))
         label = _label(original)
         for keys, value in walk(item):
             words = list(value) if isinstance(value, dict) else [value] if isinstance(value, str) else []
@@ -129,7 +129,7 @@ def _breaking(values: Json, render: Render, group: list[Keys], tokens: dict[Keys
 def _perturbed(values: Json, keys: Keys) -> Json:
     changed = clone(values)
     try:
-        here: Any = _at(changed, keys[:-1])
+        here: Any = at(changed, keys[:-1])
         last: Any = keys[-1]
         here[last] = _other(here[last] if isinstance(here, list) else here.get(last))
     except (KeyError, IndexError, TypeError, AttributeError):
@@ -169,11 +169,5 @@ def _other(value: Json) -> Json:
 def _with(values: Json, tokens: dict[Keys, str]) -> Json:
     changed = clone(values)
     for keys, token in tokens.items():
-        _at(changed, keys[:-1])[keys[-1]] = token
+        at(changed, keys[:-1])[keys[-1]] = token
     return changed
-
-
-def _at(document: Json, keys: Keys) -> Json:
-    for key in keys:
-        document = document[key]
-    return document
