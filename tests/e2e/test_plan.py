@@ -47,6 +47,7 @@ def _truth(site: Site, eventually: Eventually) -> None:
         elif planned and planned.action == planning.KEPT:
             assert before[name]["metadata"]["uid"] == after[name]["metadata"]["uid"]
         else:
+            assert planned is None or planned.action in (planning.UPDATE, planning.UNCHANGED), f"{name}: {planned.action}"
             foreign = planned is not None and compiled.charts[planned.chart].release.name in plan.foreign
             changed = {change.path: change for change in diff.changes(before[name], after[name], foreign)}
             expected = {change.path: change for change in planned.changes} if planned else {}

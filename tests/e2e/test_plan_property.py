@@ -271,8 +271,8 @@ VALUES: list[dict[str, Any]] = [
     {"op": "replace", "path": "/backend/image/tag", "value": "2.0.1"},
 ]
 RAY_VALUES: list[dict[str, Any]] = [
-    {"op": "replace", "path": "/worker/disabled", "value": False, "overrides": True},
     {"op": "replace", "path": "/head/containerEnv/[name=RAY_SCHEDULER_SPREAD_THRESHOLD]/value", "value": "0.5"},
+    {"op": "replace", "path": "/image/tag", "value": "2.0.0-cpu"},
 ]
 TARGET = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "frontend"}
 MORE = {
