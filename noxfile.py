@@ -12,6 +12,7 @@ import nox
 
 ROOT = Path(__file__).resolve().parent
 TWO = ("-n", "2", "--dist=loadfile")  # each worker has a cluster of its own
+PLAIN = ("tests/unit", "tests/components", "tests/checks")  # that need no cluster
 ALLOW_MISSING = "--allow-missing"
 OURS = Path(sys.prefix).resolve() == ROOT / ".venv"
 
@@ -42,7 +43,7 @@ def docs(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Plain functions do what they say; no cluster is needed to know that."""
     install(session)
-    python(session, "-m", "pytest", *TWO, "tests/unit", "tests/components", "tests/checks", "-m", "not upstream", *session.posargs)
+    python(session, "-m", "pytest", *TWO, *PLAIN, "-m", "not upstream and not thorough", *session.posargs)
 
 
 @nox.session
@@ -61,8 +62,9 @@ def kwok_e2e(session: nox.Session) -> None:
 
 @nox.session
 def thorough(session: nox.Session) -> None:
-    """The cases that kwok_e2e leaves out, for which not everybody has the minutes each time."""
+    """The cases that tests and kwok_e2e leave out, for which not everybody has the minutes each time."""
     install(session)
+    python(session, "-m", "pytest", *TWO, *PLAIN, "-m", "not upstream and thorough", *words(session))
     e2e(session, "kwok", "not upstream and thorough")
 
 

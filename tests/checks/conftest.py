@@ -77,8 +77,6 @@ class Site:
     ) -> list[Judged]:
         """What lint finds. add, drop: components; ui, ray: operations on values; patch: operations by `Kind/name` (of either chart, by
         whether Ray has it), or [] to delete it; objects: whole ones; the rest goes into the environment's file."""
-        own = self.root / "overlays" / "it"
-        shutil.rmtree(own, ignore_errors=True)
         patches: dict[str, Operations] = {"ray": [], "syntho-ui": []}
         for of, operations in (patch or {}).items():
             kind, name = of.split("/")
@@ -91,9 +89,7 @@ class Site:
                 overriding = [one if one["op"] == "test" else {**one, "overrides": True} for one in found]
                 files[f"{chart}.values.yaml"] = json.dumps(overriding)
         files |= {f"syntho-ui.objects/{number}.yaml": json.dumps(item) for number, item in enumerate(objects or [])}
-        if files:
-            write_files(own, files)
-        self.write("it", base, add, drop, vars, secrets, present, cluster, environment)
+        self.write("it", base, add, drop, vars, secrets, present, cluster, environment, files)
         return self.run("it")
 
     def write(
@@ -107,8 +103,14 @@ class Site:
         present: dict[str, Json] | None = None,
         cluster: dict[str, Json] | None = None,
         environment: dict[str, Json] | None = None,
+        files: dict[str, str] | None = None,
     ) -> None:
-        """Write an environment's file. None in `secrets` leaves one out."""
+        """Write an environment's file, and the files of its own overlay; what an earlier test had there goes. None in `secrets` leaves
+        one out."""
+        own = self.root / "overlays" / name
+        shutil.rmtree(own, ignore_errors=True)
+        if files:
+            write_files(own, files)
         where = {"context": "c", "uid": "0", "namespace": "apps", "kubernetes": "1.31", "present": PRESENT | (present or {}), **(cluster or {})}
         content = {
             "cluster": where,

@@ -234,7 +234,7 @@ def test_a_user_of_redis_is_told_from_the_password_and_from_what_it_may() -> Non
 
 @needs_redis
 def test_a_node_of_a_cluster_is_told() -> None:
-    with serving(Redis("cluster-enabled yes")) as redis:
+    with serving(Redis(f"cluster-enabled yes\ncluster-port {free_port()}")) as redis:
         state, what, todo = asked("redis", redis.port, "", name="0")
     assert (state, "is a node of a Redis Cluster" in what, "without cluster mode" in todo) == ("error", True, True)
 
