@@ -135,6 +135,7 @@ def test_a_backup_runs_before_the_pod_of_a_database_is_replaced_and_at_no_other_
     assert saved.read_text() == "x\nx\n"
 
 
+@pytest.mark.thorough
 def test_going_back_by_itself_makes_no_second_backup(site: Site) -> None:
     site.write({**site.read(), "before_upgrade": [BACKUP], "grace": {"unschedulable": "1s"}})
     _postgres(site, "14")

@@ -155,6 +155,7 @@ def test_all_of_a_deploy_has_one_time(site: Site, monkeypatch: pytest.MonkeyPatc
     assert max(map(max, given)) <= 100
 
 
+@pytest.mark.thorough
 def test_the_next_deploy_mends_one_that_timed_out(site: Site) -> None:
     test_what_does_not_get_ready_is_named_with_its_reason(site)
     (site.root / "overlays" / "here" / "syntho-ui.manifests.yaml").unlink()

@@ -75,6 +75,7 @@ def test_an_unhealthy_deploy_goes_back_by_itself(site: Site) -> None:
     assert len(site.invoke("history", "--json").json) == 1
 
 
+@pytest.mark.thorough
 def test_an_unhealthy_deploy_stays_when_told_to(site: Site) -> None:
     _tag(site, "1.0.0")
     site.deploy()
@@ -172,6 +173,7 @@ def test_drift_sees_a_secret_and_a_crd_that_somebody_edited(site: Site, eventual
     assert "left it" in site.invoke("drift").stdout
 
 
+@pytest.mark.thorough
 def test_a_record_and_a_release_that_somebody_changed_are_told(site: Site) -> None:
     site.deploy()
     client = site.client()
@@ -262,6 +264,7 @@ def test_a_volume_of_the_last_deployed_revision_stays_though_a_later_one_failed(
     assert site.get("PersistentVolumeClaim", "old-data", "v1")
 
 
+@pytest.mark.thorough
 def test_rollback_after_a_deploy_that_stayed_ill_goes_to_the_last_good_state(site: Site) -> None:
     for tag in ("1.0.0", "2.0.0"):
         _tag(site, tag)

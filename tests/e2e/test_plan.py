@@ -97,8 +97,8 @@ OVERLAYS: dict[str, dict[str, list[dict[str, Any]]]] = {
 
 
 HANDS = ("helm 4", "helm 3", "guide")
-LATER = (("helm 3", "ray and removal"), ("helm 3", "ports, annotations and a volume that leaves"), ("guide", "tag and replicas"))
-EACH = [pytest.param(hand, change, marks=pytest.mark.thorough if (hand, change) in LATER else ()) for hand in HANDS for change in OVERLAYS]
+AT_ONCE = (*(("helm 4", change) for change in OVERLAYS), ("helm 3", "tag and replicas"))
+EACH = [pytest.param(hand, change, marks=() if (hand, change) in AT_ONCE else pytest.mark.thorough) for hand in HANDS for change in OVERLAYS]
 
 
 @pytest.mark.parametrize(("hand", "change"), EACH)
