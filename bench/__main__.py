@@ -256,7 +256,7 @@ def overlays(bench: Bench) -> Iterator[Row]:
     seconds = alone(bench, lambda: bench.invoke("template", "--env=large", "--stage=values"))
     yield absolute("values of an environment of 2,000 operations", seconds, "s", 1.0)
 
-    bench.environment("sixty", "sixty", components=[], secrets={})
+    bench.environment("sixty", "sixty", components=[], secrets={}, vars={})
     for chart in RELEASES:
         values = walk(load_chart(bench.chart(chart) / "values.yaml"))
         leaves = [(keys, value) for keys, value in values if isinstance(value, str) and not any(isinstance(key, int) for key in keys)][:30]
