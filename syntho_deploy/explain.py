@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from syntho_deploy.documents import Json, Keys
 from syntho_deploy.errors import InputError, Mark, nearest, shown
 from syntho_deploy.helm import Helm
 from syntho_deploy.overlays import pointer
-from syntho_deploy.overlays.liveness import Reach, leaves, reach
+from syntho_deploy.overlays.liveness import Reach, leaves, reach, switched_off
 from syntho_deploy.overlays.manifests import Manifest
 from syntho_deploy.overlays.origins import Layers, Setter
 from syntho_deploy.secrets.sentinels import label, placeholders
@@ -61,10 +61,12 @@ def _reach(project: Project, helm: Helm, chart: str, values: Json) -> Reach:
     cached, hidden = folder / documents.sha256(*parts)[:32], folder / f"hidden-{documents.sha256(lock.sha256, project.environment.name)[:25]}"
     if cached.is_file():
         return _read(cached)
-    last = json.loads(hidden.read_text(encoding="utf-8")) if hidden.is_file() else []
-    found = reach(
-        values, lambda variants: helm.variants(charts[chart], variants, release, target.namespace, target.kubernetes), asked, map(tuple, last)
-    )
+    if hidden.is_file():  # what was so with the values before is likely so again
+        silent: Iterable[Keys] = map(tuple, json.loads(hidden.read_text(encoding="utf-8")))
+    else:
+        templates = (path.read_text("utf-8", "replace") for path in (charts[chart] / "templates").rglob("*") if path.suffix in (".yaml", ".tpl"))
+        silent = switched_off(values, templates, asked)
+    found = reach(values, lambda variants: helm.variants(charts[chart], variants, release, target.namespace, target.kubernetes), asked, silent)
     documents.write(cached, json.dumps(_written(found)))
     documents.write(hidden, json.dumps(sorted(map(list, found.hidden), key=str)))
     return found

@@ -19,6 +19,8 @@ from syntho_deploy.redact import base64_forms
 
 Render = Callable[[list[Json]], list[str | None]]  # values to what helm prints for each; None where the chart does not render
 _TOKEN = re.compile(r"zq([0-9]{4})qz")
+_SWITCHED = re.compile(r"\s*\{\{-?\s*if\s+(not\s+)?\$?\.Values\.([\w.]+)\s*-?\}\}")
+_NAMED = re.compile(r"\.Values((?:\.\w+)*)")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{10}")  # the least that a token is of
 
 
@@ -43,8 +45,8 @@ def leaves(values: Json) -> list[Keys]:
 def reach(values: Json, render: Render, asked: Iterable[Keys], hidden: Iterable[Keys] = ()) -> Reach:
     """Find out which of the `asked` paths the chart reads, and which leaves reach which fields.
 
-    A path that is not in `values` (an operation removed it) is perturbed by putting a token there. hidden: paths whose token stood nowhere
-    when other values were looked at: they are perturbed alone at once, which saves a second run of helm. Raises `InputError` when the
+    A path that is not in `values` (an operation removed it) is perturbed by putting a token there. hidden: paths whose token may well stand
+    nowhere: they are perturbed alone at once, which saves a second run of helm when they are all that do. Raises `InputError` when the
     chart does not render with `values`.
     """
     found = Reach()
@@ -80,6 +82,23 @@ def reach(values: Json, render: Render, asked: Iterable[Keys], hidden: Iterable[
         same = changed is not None and (now == stable if not random else stable <= now and len(now) == len(_documents(base)))
         (found.dead if same else found.alive).add(keys)
     return found
+
+
+def switched_off(values: Json, templates: Iterable[str], asked: Iterable[Keys]) -> set[Keys]:
+    """A guess at which of the `asked` paths arrive nowhere: those that templates name only where all of the file is behind a switch that is
+    off, as an in-chart database is."""
+    named: set[Keys] = set()
+    for text in templates:
+        switch = _SWITCHED.match(text)
+        if not switch or bool(_found(values, switch[2].split("."))) != bool(switch[1]):
+            named |= {tuple(path.split(".")[1:]) for path in _NAMED.findall(text)}
+    return {keys for keys in asked if not any(keys[: len(one)] == one[: len(keys)] for one in named)}
+
+
+def _found(values: Json, keys: Iterable[str]) -> Json:
+    for key in keys:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
 
 
 def _documents(text: str) -> frozenset[str]:
