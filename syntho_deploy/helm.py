@@ -8,24 +8,26 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from syntho_deploy import process
-from syntho_deploy.documents import Json, canonical, load_chart, write
+from syntho_deploy.documents import Json, canonical, load_chart, scratch, write
 from syntho_deploy.errors import DeployError, InputError, LockedError, NotHealthyError, PreflightError
 
 RENDER_TIMEOUT = 60.0
 HISTORY_MAX = 10
 WRITES_AT_ONCE = max(4, os.cpu_count() or 1)  # of several environments; more only make each other, and the API server, slow
 
+_turn = threading.BoundedSemaphore(os.cpu_count() or 1)  # more renders at once than processors make each end later
 _writing = threading.BoundedSemaphore(WRITES_AT_ONCE)
 # At its start helm reads kubectl's translations, by which it prints nothing: of English 150 kB, a quarter of the start, of this 1 kB. Not where
 # there is a cluster: a program that a kubeconfig names for its credentials would speak so too.
 QUICK_LOCALE = "zh_TW.UTF-8"
+# What a render does not need of a chart and of its subcharts, as .helmignore names it: helm would read the one and run the other.
+NOT_RENDERED = "".join(f"/{'charts/*/' * depth}{name}\n" for depth in range(4) for name in ("crds/", "templates/NOTES.txt"))
 GO = {"GOGC": "off", "GOMEMLIMIT": "512MiB"}  # a run of helm is over before its garbage is worth collecting
 
 # What helm says (both majors, case-insensitive), the error that it is, and what to do.
@@ -182,27 +184,27 @@ def crds(chart: Path) -> Iterator[Path]:
         yield from crds(folder)
 
 
-def _left_out(at: str, names: list[str], written: Collection[str]) -> set[str]:
-    """What a render does not need: the CRDs of a chart and of its subcharts, which helm would read, NOTES.txt, and what is written anew."""
-    return ({"crds"} if "Chart.yaml" in names else set()) | {"NOTES.txt", *written} & set(names)
-
-
-def _link(source: str, copy: str) -> None:
-    """A second name for a file that is only read, which is made in a third of a copy's time; a copy where there can be none."""
-    try:
-        os.link(source, copy)
-    except OSError:  # on another file system, or of another user
-        shutil.copy(source, copy)
-
-
 def _working_copy(chart: Path, values: Json, folder: Path, described: Json = None) -> Path:
-    """A chart with exactly these values, as `folder`; described: what its Chart.yaml says instead. What is written here is no link, or it
-    would be written in the chart."""
-    written = {"values.yaml": values, **({"Chart.yaml": described} if described else {})}
-    shutil.copytree(chart, folder, ignore=lambda at, names: _left_out(at, names, written if Path(at) == chart else ()), copy_function=_link)
+    """A chart with exactly these values, as `folder`; described: what its Chart.yaml says instead. All else is links, which helm follows."""
+    ignored = (chart / ".helmignore").read_text("utf-8", "replace") if (chart / ".helmignore").is_file() else ""
+    written = {".helmignore": f"{ignored}\n{NOT_RENDERED}", "values.yaml": canonical(values)}
+    if described:
+        written["Chart.yaml"] = canonical(described)
+    folder.mkdir(parents=True)
+    for entry in os.scandir(chart.absolute()):
+        if entry.name not in written:
+            _link(entry, f"{folder}/{entry.name}")
     for name, content in written.items():
-        (folder / name).write_text(canonical(content), encoding="utf-8")
+        (folder / name).write_text(content, encoding="utf-8")
     return folder
+
+
+def _link(source: os.DirEntry[str], copy: str) -> None:
+    """A link to a file or folder; a copy where there can be none."""
+    try:
+        os.symlink(source.path, copy)
+    except OSError:  # on a file system without them
+        (shutil.copytree if source.is_dir() else shutil.copy)(source.path, copy)
 
 
 class Helm(NamedTuple):
@@ -227,7 +229,7 @@ class Helm(NamedTuple):
         The values replace the chart's own values.yaml in a working copy, as JSON: with `-f`, helm would merge removed
         keys back in, and YAML would change `y` and `1e3` on the way. Raises `InputError` when it does not render.
         """
-        with tempfile.TemporaryDirectory(prefix="syntho-") as folder:
+        with scratch() as folder:
             result = self._template(_working_copy(chart, values, Path(folder) / chart.name), release, namespace, kubernetes)
         if result.code:
             text = re.sub(re.escape(folder) + "/", "", _error_line(result.stderr))
@@ -240,10 +242,11 @@ class Helm(NamedTuple):
         In a release and a namespace of its own, whose names cannot make a template wrong.
         """
         version = kubernetes if kubernetes.count(".") == 2 else f"{kubernetes}.0"
-        with tempfile.TemporaryDirectory(prefix="syntho-") as folder:
+        with scratch() as folder:
             copies = [_working_copy(chart, values, Path(folder) / str(number) / chart.name) for number, (chart, values) in enumerate(charts)]
             argv = [str(self.path), "lint", *map(str, copies), "--kube-version", version]
-            result = process.run(argv, timeout=RENDER_TIMEOUT, env=self.environment(""), check=False, raw=True)
+            with _turn:
+                result = process.run(argv, timeout=RENDER_TIMEOUT, env=self.environment(""), check=False, raw=True)
         parts = re.split(rf"^==> Linting {re.escape(folder)}/(\d+)/.*\n", result.stdout, flags=re.MULTILINE)
         said = dict(zip(map(int, parts[1::2]), parts[2::2], strict=True))
         if not said:
@@ -260,7 +263,7 @@ class Helm(NamedTuple):
         described = load_chart(chart / "Chart.yaml")
         left = dict(enumerate(values))
         while left:
-            with tempfile.TemporaryDirectory(prefix="syntho-") as folder:
+            with scratch() as folder:
                 parent = Path(folder) / "variants"
                 for number, one in left.items():
                     name = f"v{number:04d}"
@@ -269,12 +272,14 @@ class Helm(NamedTuple):
                 listed = [{"name": f"v{number:04d}", "version": str(described["version"])} for number in left]
                 head = {"apiVersion": "v2", "name": "variants", "version": "0.0.0", "dependencies": listed}
                 (parent / "Chart.yaml").write_text(canonical(head), encoding="utf-8")
+                (parent / ".helmignore").write_text(NOT_RENDERED, encoding="utf-8")  # here the variants' own do not count
                 result = self._template(parent, release, namespace, kubernetes)
             if not result.code:
                 break
-            broken = re.search(r"variants/charts/v(\d{4})/", result.stderr)
+            said = _error_line(result.stderr)
+            broken = re.search(r"variants/charts/v(\d{4})/", said)
             if not broken or int(broken[1]) not in left:
-                raise InputError(f"the chart {chart.name} does not render: {_error_line(result.stderr)}")
+                raise InputError(f"the chart {chart.name} does not render: {said}")
             del left[int(broken[1])]
         for number in left:
             results[number] = ""
@@ -287,7 +292,8 @@ class Helm(NamedTuple):
         version = kubernetes if kubernetes.count(".") == 2 else f"{kubernetes}.0"
         argv = [str(self.path), "template", release, str(chart), "--namespace", namespace, "--kube-version", version]
         argv += ["--api-versions", ",".join(api_versions(kubernetes))]
-        return process.run(argv, timeout=RENDER_TIMEOUT, env=self.environment(""), check=False, raw=True)
+        with _turn:
+            return process.run(argv, timeout=RENDER_TIMEOUT, env=self.environment(""), check=False, raw=True)
 
     def upgrade(self, chart: Path, release: str, namespace: str, kubeconfig: str, context: str, timeout: float, force: bool = False) -> None:
         """Install or upgrade a release to a compiled chart by server-side apply, without waiting for readiness.

@@ -21,7 +21,8 @@ from syntho_deploy.overlays import pointer
 from syntho_deploy.trace import Origin
 
 if TYPE_CHECKING:
-    from syntho_deploy.checks.context import Finding
+    from syntho_deploy.checks.context import Context, Finding
+    from syntho_deploy.checks.rules import Rule
 
 TOGETHER = 8  # environments in one `helm lint`, which keeps the charts of all of them in memory
 
@@ -76,25 +77,25 @@ def _report(project: Project, helm: Helm, around: _Neighbours | None) -> Report:
     name, root = project.environment.name, project.environment.root
     try:
         project.values()
-        with ThreadPoolExecutor(4) as pool:  # helm's runs side by side; what is waited for meanwhile is read: rules too
+        with ThreadPoolExecutor(4) as pool:  # helm's runs side by side, the renders first: most rules need no more
             compiling = pool.submit(project.compile, helm)
-            first: list[Future[Any]] = [pool.submit(explain.reaches, project, helm), pool.submit(project.lint, helm)]
             from syntho_deploy.checks import schema
             from syntho_deploy.checks.context import Context
-            from syntho_deploy.checks.rules import SEVERITIES, rules
+            from syntho_deploy.checks.rules import SEVERITIES
 
+            first: list[Future[Any]] = [pool.submit(explain.reaches, project, helm), pool.submit(project.lint, helm)]
             if not all(file.is_file() for file in project.lint_files(helm).values()):  # nor are there kept answers about schemas, then
                 first.append(pool.submit(schema.read, project))
             compiled = compiling.result()
-            schema.used(compiled)
+            context = Context(project, compiled, helm)
+            if around:
+                context.around = lambda: around.of(project.environment)
+            found = _found(context, late=False)
             for future in first:
                 future.result()
     except DeployError as error:
         return _broken(name, error)
-    context = Context(project, compiled, helm)
-    if around:
-        context.around = lambda: around.of(project.environment)
-    found = [(rule, finding) for rule in rules().values() if rule.check for finding in rule.check(context)]
+    found += _found(context, late=True)
     judged, used = [], set()
     protected = project.environment.protected
     for rule, finding in dict.fromkeys(found):
@@ -106,6 +107,13 @@ def _report(project: Project, helm: Helm, around: _Neighbours | None) -> Report:
         judged.append(Judged(rule.name, severity, finding.of, finding.path, finding.what, finding.todo, origins, why))
     judged += [_unused(one, project.environment, root) for one in project.environment.allow if one not in used]
     return Report(name, tuple(sorted(judged, key=lambda one: (bool(one.allowed), SEVERITIES.index(one.severity)))))
+
+
+def _found(context: Context, late: bool) -> list[tuple[Rule, Finding]]:
+    """What the rules find that wait for helm to say more of the charts than their render (late), or those that do not."""
+    from syntho_deploy.checks.rules import LATE, rules
+
+    return [(rule, finding) for rule in rules().values() if rule.check and (rule.name in LATE) == late for finding in rule.check(context)]
 
 
 def _broken(name: str, error: DeployError) -> Report:

@@ -18,6 +18,21 @@ from syntho_deploy.checks.context import Context, Finding
 
 MODULES = (images, formats, references, hosts, ingress, databases, ray, secrets, literals, objects, schema, environment)
 SEVERITIES = ("error", "warning", "note")
+# Those that need what helm finds last: which values reach which fields, and what `helm lint` says.
+LATE = frozenset(
+    {
+        "mixed-releases",
+        "public-credential",
+        "altered-secret",
+        "literal-secret",
+        "dead-operation",
+        "altered-text",
+        "replaced-zero",
+        "unstable-render",
+        "helm-warning",
+        "helm-error",
+    }
+)
 FILE = Path(__file__).parent / "severities.yaml"
 BEGIN, END = "<!-- rules -->", "<!-- end of rules -->"
 # What lint finds by itself, without a rule's function.

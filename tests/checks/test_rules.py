@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import json
 import random
 import shutil
 from typing import Any
 
 import pytest
 
-from syntho_deploy.checks.rules import rules
+from syntho_deploy.checks.context import Context
+from syntho_deploy.checks.rules import LATE, rules
+from syntho_deploy.compile import Project
 from syntho_deploy.helm import Helm
+from syntho_deploy.process import ProcessError
 from syntho_deploy.vendor import load_pin, vendor
 from tests.checks.conftest import SECRETS, Operations, Site
 
@@ -48,6 +52,23 @@ def test_a_sound_environment_has_no_error_and_no_warning(site: Site, base: str) 
 
 def test_every_rule_has_a_test_of_its_name() -> None:
     assert [name for name in rules() if f"test_{name.replace('-', '_')}" not in globals()] == []
+
+
+def test_exactly_the_late_rules_wait_for_more_than_the_render(site: Site) -> None:
+    """The others are judged while helm finds out what the late ones need."""
+    site.write("it", files={"ray.values.yaml": json.dumps(add("/worker/minReplicas", 0))})
+    project = Project.load(site.root, "it", site.checked)
+    compiled = project.compile(site.helm)
+    for kind in ("reach", "lint"):
+        shutil.rmtree(site.root / ".cache" / kind, ignore_errors=True)
+    context = Context(project, compiled, site.helm._replace(path=site.root / "no-helm"))
+    waiting = set()
+    for name, rule in rules().items():
+        try:
+            list(rule.check(context) if rule.check else ())
+        except ProcessError:  # there is no such helm
+            waiting.add(name)
+    assert waiting == LATE
 
 
 # images

@@ -137,3 +137,23 @@ def test_what_was_hidden_before_is_looked_at_in_the_first_run(tmp_path: Path, he
     assert again == first
     assert len(runs) == 3  # two at first, then one
     assert liveness.reach(VALUES, render, liveness.leaves(VALUES), [("on",), ("not", "there")]) == first
+
+
+SWITCHED = {
+    "off.yaml": "\n{{- if .Values.on -}}\na: {{ .Values.only.here }}\nb: {{ .Values.both }}\n{{- end }}",
+    "not.yaml": "{{ if not $.Values.off }}{{ .Values.negated.deep.er }}{{ end }}",
+    "plain.yaml": "{{ .Values.both }} {{ with .Values.whole }}{{ .part }}{{ end }} {{ .Values.leaf }}",
+    "inner.yaml": "first: line\n{{ if .Values.on }}{{ .Values.inner }}{{ end }}",
+}
+
+
+def test_what_only_a_file_names_that_is_switched_off_is_guessed_to_arrive_nowhere() -> None:
+    asked = [("only", "here"), ("only",), ("both",), ("negated", "deep"), ("whole", "part"), ("leaf", "more"), ("inner",), ("nowhere",)]
+
+    def guessed(**switches: Any) -> set[str]:
+        return {pointer.text(keys) for keys in liveness.switched_off(switches, SWITCHED.values(), asked)}
+
+    assert guessed(on=False, off=True) == {"/only", "/only/here", "/negated/deep", "/nowhere"}
+    assert guessed(on=True, off=False) == {"/nowhere"}
+    assert guessed() == {"/only", "/only/here", "/nowhere"}
+    assert liveness.switched_off({}, ["{{ toYaml .Values }}"], asked) == set()
