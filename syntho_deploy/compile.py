@@ -448,7 +448,7 @@ class Project:
             with noting(errors):
                 found = self._rendered_objects(chart, rendered[chart])
                 self.hooks[chart] = tuple(sorted(label(item) for item in found if _hook(item)))
-                items = [Manifest(item) for item in found if not _hook(item)]
+                items = [Manifest(item, item) for item in found if not _hook(item)]
                 manifests = self.manifests[chart] = Manifests(
                     chart, self.environment.name, self.lookup, items, errors, bool(self._values_errors[chart])
                 )

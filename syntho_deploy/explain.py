@@ -297,7 +297,7 @@ def sources_of(project: Project, helm: Helm, of: str, at: str) -> list[tuple[Ori
         found += [(one, "") for one in set_by]
         if set_by and set_by[-1].op in ("add", "replace"):
             return found  # what the chart had there does not arrive any more
-    of, at = _behind(project, of, at)
+    of, at = _printed(project, *_behind(project, of, at))
     values = project.values()
     for chart, one in reaches(project, helm).items():
         mine = {field: reached for (object_, field), reached in one.fields.items() if object_ == of}
@@ -335,6 +335,34 @@ def _behind(project: Project, of: str, at: str) -> tuple[str, str]:
             if reference.get("key") in (secret.get(part) or {}):
                 return label(secret), pointer.text((part, reference["key"]))
     return of, at
+
+
+def _printed(project: Project, of: str, at: str) -> tuple[str, str]:
+    """Where the chart printed what is a field now: patches give objects, and items of lists, other names."""
+    manifest = _manifest(project, of)
+    if manifest is None or manifest.rendered is None:
+        return of, at
+    here: Json = manifest.item
+    there: Json = manifest.rendered
+    keys, places = _nearest_keys(here, at), Keys()
+    rest = at.removeprefix(pointer.named(here, keys))
+    for key in keys:
+        place = _same_item(here, there, key) if isinstance(key, int) and isinstance(there, list) else key
+        if place is None or _at(there, (place,)) is GONE:
+            return label(manifest.rendered), at
+        here, there, places = here[key], there[place], (*places, place)
+    return label(manifest.rendered), pointer.named(manifest.rendered, places) + rest
+
+
+def _same_item(here: list[Json], there: list[Json], index: int) -> int | None:
+    """The index in a list as the chart printed it of an item that is in it now: that of the same name, else the same in a list of the same
+    length, unless another item has that name."""
+    name = pointer.identity(there)
+    names = [item.get(name) if isinstance(item, dict) else None for item in there] if name else []
+    mine = [item.get(name) if isinstance(item, dict) else None for item in here] if name else []
+    if name and mine[index] in names:
+        return names.index(mine[index])
+    return index if len(here) == len(there) and not (name and names[index] in mine) else None
 
 
 def _nearest_keys(item: Json, at: str) -> Keys:

@@ -23,9 +23,11 @@ from syntho_deploy.secrets.sentinels import label
 
 @dataclass
 class Manifest:
-    """An object and its history. origins: which operations set its fields; added, deleted: what brought it, and what takes it away."""
+    """An object and its history. rendered: as the chart printed it; origins: which operations set its fields; added, deleted: what brought
+    it, and what takes it away."""
 
     item: dict[str, Json]
+    rendered: dict[str, Json] | None = None
     origins: Layers = field(default_factory=Layers)
     added: Setter | None = None
     deleted: Setter | None = None

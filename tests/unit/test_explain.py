@@ -280,3 +280,44 @@ def test_a_field_without_a_source_is_not_said_to_be_the_charts_where_it_is_not()
         "made for the variable that names it",
         "the chart's template",
     ]
+
+
+API = "Ingress/frontend-ingress:/spec/rules/[host=syntho.localhost]/http/paths/[path=~1api]"
+
+
+def test_a_field_of_what_a_patch_names_anew_knows_its_values(project: Path, helm: Helm) -> None:
+    """The component ingress/nginx makes `/api` of the chart's path `/api/*`."""
+    assert _one(project, helm, f"{API}/backend/service/name").reaches == ("syntho-ui:/backend/name (chart default)",)
+    port = _one(project, helm, f"{API}/backend/service/port/number")
+    assert (port.origins[-1].layer, port.reaches) == ("ingress/nginx", ())  # what the chart has there does not arrive
+    _overlay(
+        project,
+        [
+            {
+                "target": {"kind": "Deployment", "name": "frontend"},
+                "patch": [{"op": "replace", "path": "/metadata/name", "value": "web"}],
+            },
+            {
+                "target": {"kind": "Deployment", "name": "core"},
+                "patch": [{"op": "add", "path": "/spec/template/spec/containers/[name=core]", "value": {"name": "first", "image": "a/b:1"}}],
+            },
+        ],
+        "syntho-ui.manifests.yaml",
+    )
+    image = "/spec/template/spec/containers/[name={}]/image"
+    renamed = _one(project, helm, f"Deployment/web:{image.format('frontend')}")
+    assert {source.partition(" ")[0] for source in renamed.reaches} == {"syntho-ui:/frontend/image/repository", "syntho-ui:/frontend/image/tag"}
+    shifted = _one(project, helm, f"Deployment/core:{image.format('core')}")
+    assert {source.partition(" ")[0] for source in shifted.reaches} == {"syntho-ui:/core/image/repository", "syntho-ui:/core/image/tag"}
+    added = _one(project, helm, f"Deployment/core:{image.format('first')}")
+    assert (added.origins[-1].layer, added.reaches) == ("local", ())
+
+
+@pytest.mark.parametrize(
+    ("here", "index", "there"),
+    [("ab", 1, 1), ("ba", 0, 1), ("xb", 0, 0), ("xb", 1, 1), ("ax", 1, 1), ("bx", 1, None), ("xab", 0, None), ("xab", 2, 1), ("b", 0, 1)],
+)
+def test_an_item_of_a_list_is_found_by_its_name_then_by_its_place(here: str, index: int, there: int | None) -> None:
+    printed = [{"name": "a"}, {"name": "b"}]
+    assert explain._same_item([{"name": name} for name in here], printed, index) == there
+    assert explain._same_item(list(here), ["a", "b"], index) == (index if len(here) == 2 else None)
