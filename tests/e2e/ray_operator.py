@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from syntho_deploy.cluster.client import ApiError, Client
-from syntho_deploy.cluster.readiness import AUTOSCALER, HEAD_SERVICE_SUFFIX, Live, ray_group, ray_groups
+from syntho_deploy.cluster.readiness import AUTOSCALER, HEAD_SERVICE_SUFFIX, RAY_CLUSTER, Live, ray_group, ray_groups
 from syntho_deploy.cluster.watch import View
 
 RAY = ("ray.io/v1alpha1", "RayCluster")
@@ -76,6 +76,9 @@ class RayOperator:
             self._delete([pod for pod in mine if pod["metadata"]["name"] in named])
             mine = [pod for pod in mine if pod["metadata"]["name"] not in named]
             wanted = min(count, bounds[group].get("maxReplicas", count)) if group else count
+            if wanted > len(mine):  # what is seen may be old: a pod too many would stay where the autoscaler counts
+                listed = self._client.objects("v1", "Pod", self._namespace, f"{RAY_CLUSTER}={name}")
+                mine = [pod for pod in listed if ray_group(pod) == group and "deletionTimestamp" not in pod["metadata"]]
             for _ in range(wanted - len(mine)):
                 self._pod(cluster, group, template, autoscaled)
             if not (autoscaled and group):
