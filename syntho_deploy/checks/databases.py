@@ -167,6 +167,23 @@ def _encrypts(entry: Item) -> bool:
     return bool(re.search(r"[?&](ssl|sslmode|tls)=(?!disable|allow|prefer|false|0)", value))
 
 
+def unencrypted_redis(context: Context) -> Iterator[Finding]:
+    """A Redis outside by a URL without TLS: tasks and their results go over the network readable. The charts write `redis://` into the templates
+    of the core; whether the backend, which has host, port and number only, can do more is Syntho's to say."""
+    hosts = {str(context.value(f"redis.{application}.host")) for application in applications(context, "redis")}
+    outside = sorted(host for host in hosts if host and not service_of(context, host))
+    for pod in context.pods:
+        for keys, container in pod.containers(init=False):
+            plain = [index for index, entry in enumerate(container.get("env") or []) if _plain_redis(str(entry.get("value", "")), outside)]
+            for index in plain[:1]:
+                name = container["env"][index].get("name")
+                yield of_object(pod.item, (*keys, "env", index), f"{name} asks for Redis without TLS", "component redis/external-tls")
+
+
+def _plain_redis(url: str, hosts: list[str]) -> bool:
+    return url.startswith("redis://") and any(host in url for host in hosts)
+
+
 def replicated_redis(context: Context) -> Iterator[Finding]:
     """More than one pod of the chart's Redis: the second is told to follow redis-ss-0.redis-ss.redis, a name that does not exist, and the
     Service leads to both."""

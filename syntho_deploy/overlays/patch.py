@@ -99,10 +99,13 @@ def apply(
             errors.append(error)
         except jsonpatch.JsonPatchTestFailed:
             keys, _ = pointer.compile_pointer(patched, compiled["path"])
-            found = _at(patched, keys)
-            errors.append(
-                InputError(f"the test of {operation.path} failed: it is {found!r:.200}", operation.mark, "the chart changed: review this file")
-            )
+            what = f"the test of {operation.path} failed: it is {_at(patched, keys)!r:.200}"
+            setters = layers.origin(keys)
+            if setters:
+                what, todo = f"{what}, set by {shown(setters[-1].mark)}", _other_order(operation) or "correct one of the two"
+            else:
+                todo = "the chart changed: review this file"
+            errors.append(InputError(what, operation.mark, todo))
         except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
             errors.append(InputError(f"{_named(operation)}: {error}", operation.mark))
     return patched, plain
@@ -206,9 +209,13 @@ def _claim(keys: Keys, operation: Operation, layer: str, layers: Layers) -> None
     if clash and not operation.overrides:
         other, mark = clash
         what = "this path" if other == keys else f"{pointer.text(other)}, above it," if len(other) < len(keys) else "a path below it"
-        component = "components" in Path(operation.mark.path).parts  # a shared file: the environment's list is what can be changed
-        todo = "list the two components in the other order, or one of them only" if component else "if this should win, add: overrides: true"
+        todo = _other_order(operation) or "if this should win, add: overrides: true"
         raise InputError(f"{_named(operation)}: {what} was set by {shown(mark)}", operation.mark, todo)
+
+
+def _other_order(operation: Operation) -> str:
+    """What to do about a clash in a component, a shared file, where the environment's list is what can be changed; "" for another file."""
+    return "list the two components in the other order, or one of them only" if "components" in Path(operation.mark.path).parts else ""
 
 
 def _quotable(value: Json, operation: Operation) -> None:

@@ -493,7 +493,7 @@ def test_a_host_is_a_service_with_the_port(site: Site) -> None:
 
 def test_unused_redis(site: Site) -> None:
     both = [*replace("/core/redis/host", "r.example.com"), *replace("/backend/redis/host", "r.example.com")]
-    (found,) = site.only("unused-redis", base="inside", ui=both)
+    (found,) = site.only("unused-redis", base="inside", beside="unencrypted-redis", ui=both)
     assert found.object == "StatefulSet/redis"
 
 
@@ -507,7 +507,7 @@ def test_same_redis_database(site: Site) -> None:
 
 
 def test_split_redis(site: Site) -> None:
-    (found,) = site.only("split-redis", base="inside", ui=replace("/core/redis/host", "r.example.com"))
+    (found,) = site.only("split-redis", base="inside", beside="unencrypted-redis", ui=replace("/core/redis/host", "r.example.com"))
     assert (found.path, found.what) == ("/backend/redis/host", "backend has the Redis of the chart, core at r.example.com")
 
 
@@ -517,6 +517,18 @@ def test_unencrypted_database(site: Site) -> None:
     for weak in ("prefer", "disable"):
         assert "unencrypted-database" in site.rules(vars={"postgres_sslmode": weak}), weak
     assert "unencrypted-database" not in site.rules("inside")
+
+
+def test_unencrypted_redis(site: Site) -> None:
+    found = [one for one in site.lint() if one.rule == "unencrypted-redis"]
+    at = "/spec/template/spec/containers/[name={}]/env/[name=CELERY_BROKER_URL]"
+    assert {(one.object, one.path) for one in found} == {(f"Deployment/{name}", at.format(name)) for name in ("core", "core-worker")}
+    assert {one.what for one in found} == {"CELERY_BROKER_URL asks for Redis without TLS"}
+    assert any("redis/external" in origin for origin in found[0].origins)
+    assert "unencrypted-redis" not in site.rules("inside")
+    encrypted = {"core_redis_db": 1, "backend_redis_db": 0}
+    password = {"redis.password": {"env": "REDIS_PASSWORD"}}
+    assert "unencrypted-redis" not in site.rules(drop=["redis/external"], add=["redis/external-tls"], vars=encrypted, secrets=password)
 
 
 def test_replicated_redis(site: Site) -> None:

@@ -264,6 +264,16 @@ def test_one_layer_may_set_a_path_twice() -> None:
     assert patched(CHART, text)["core"] == 2
 
 
+def test_a_failed_test_names_the_line_that_set_what_is_there() -> None:
+    layers = Layers()
+    document = patched(CHART, "\n- {op: replace, path: /core/replicas, value: 2}", "one", layers)
+    error = refusal(document, "- {op: test, path: /core/replicas, value: 1}", layer="two", layers=layers)
+    assert error.what == f"the test of /core/replicas failed: it is 2, set by {FILE}:2:3"
+    assert error.todo == "correct one of the two"
+    error = refusal(CHART, "- {op: test, path: /core/replicas, value: 7}")
+    assert (error.what, error.todo) == ("the test of /core/replicas failed: it is 1", "the chart changed: review this file")
+
+
 # --- variables --------------------------------------------------------------------------------------------------------
 
 
