@@ -7,6 +7,7 @@ the same bytes, and installing it is no second render.
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -197,6 +198,7 @@ class Project:
     _values_errors: dict[str, list[InputError]] = field(default_factory=dict)  # of each chart
     _looked_up: set[str] = field(default_factory=set)  # variables
     _open: list[str] = field(default_factory=list)
+    _one: threading.RLock = field(default_factory=threading.RLock)  # what lint compiles may be another environment's neighbour
     _sound: bool = False  # there is no fault in the values, nor a file that nothing reads
 
     @classmethod
@@ -414,8 +416,10 @@ class Project:
 
     def compile(self, helm: Helm) -> Compiled:
         """The compiled charts, made once. Raises `InputError` for whatever an overlay, a chart or a secret's place makes impossible."""
-        if self._compiled:
-            return self._compiled
+        with self._one:
+            return self._compiled or self._compile(helm)
+
+    def _compile(self, helm: Helm) -> Compiled:
         self.values()
         errors: list[InputError] = []
         objects = self._objects(helm, errors)

@@ -425,11 +425,11 @@ def write(path: Path, content: str | bytes, mode: int = 0o644) -> None:
         raise
 
 
-def scratch() -> tempfile.TemporaryDirectory[str]:
+def scratch(memory: bool = True) -> tempfile.TemporaryDirectory[str]:
     """A folder for what another program reads, which goes with its context: in memory, unless a variable names a place for such folders or
-    there is little room. On a disk, making and removing the hundred files of a lint takes a tenth of its time, and more after many runs."""
+    there is little room. On a disk, making and removing the files of a lint takes a tenth of its time, and more after many runs."""
     named = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
-    roomy = not named and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM
+    roomy = memory and not named and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM
     return tempfile.TemporaryDirectory(prefix="syntho-", dir=MEMORY if roomy else None)
 
 

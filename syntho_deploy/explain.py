@@ -64,8 +64,8 @@ def _reach(project: Project, helm: Helm, chart: str, values: Json) -> Reach:
     if hidden.is_file():  # what was so with the values before is likely so again
         silent: Iterable[Keys] = map(tuple, json.loads(hidden.read_text(encoding="utf-8")))
     else:
-        templates = (path.read_text("utf-8", "replace") for path in (charts[chart] / "templates").rglob("*") if path.suffix in (".yaml", ".tpl"))
-        silent = switched_off(values, templates, asked)
+        templates = (path for path in (charts[chart] / "templates").rglob("*") if path.suffix in (".yaml", ".yml", ".tpl") and path.is_file())
+        silent = switched_off(values, (path.read_text("utf-8", "replace") for path in templates), asked)
     found = reach(values, lambda variants: helm.variants(charts[chart], variants, release, target.namespace, target.kubernetes), asked, silent)
     documents.write(cached, json.dumps(_written(found)))
     documents.write(hidden, json.dumps(sorted(map(list, found.hidden), key=str)))
@@ -297,7 +297,10 @@ def sources_of(project: Project, helm: Helm, of: str, at: str) -> list[tuple[Ori
         found += [(one, "") for one in set_by]
         if set_by and set_by[-1].op in ("add", "replace"):
             return found  # what the chart had there does not arrive any more
-    of, at = _printed(project, *_behind(project, of, at))
+    printed = _printed(project, *_behind(project, of, at))
+    if printed is None:
+        return found
+    of, at = printed
     values = project.values()
     for chart, one in reaches(project, helm).items():
         mine = {field: reached for (object_, field), reached in one.fields.items() if object_ == of}
@@ -337,32 +340,32 @@ def _behind(project: Project, of: str, at: str) -> tuple[str, str]:
     return of, at
 
 
-def _printed(project: Project, of: str, at: str) -> tuple[str, str]:
-    """Where the chart printed what is a field now: patches give objects, and items of lists, other names."""
+def _printed(project: Project, of: str, at: str) -> tuple[str, str] | None:
+    """Where the chart printed what is a field now: patches give objects, and items of lists, other names and places. None where it did not, or
+    where nobody can tell."""
     manifest = _manifest(project, of)
     if manifest is None or manifest.rendered is None:
         return of, at
     here: Json = manifest.item
     there: Json = manifest.rendered
     keys, places = _nearest_keys(here, at), Keys()
-    rest = at.removeprefix(pointer.named(here, keys))
     for key in keys:
         place = _same_item(here, there, key) if isinstance(key, int) and isinstance(there, list) else key
         if place is None or _at(there, (place,)) is GONE:
-            return label(manifest.rendered), at
+            return None
         here, there, places = here[key], there[place], (*places, place)
+    rest = pointer.text(pointer.parse(at)[len(keys) :])
     return label(manifest.rendered), pointer.named(manifest.rendered, places) + rest
 
 
 def _same_item(here: list[Json], there: list[Json], index: int) -> int | None:
-    """The index in a list as the chart printed it of an item that is in it now: that of the same name, else the same in a list of the same
-    length, unless another item has that name."""
+    """The index in a list as the chart printed it of an item that is in it now: of the one with the same name (or the same in all, where items
+    have none); else the same index, in a list of the same length in which nothing else is what was there."""
     name = pointer.identity(there)
-    names = [item.get(name) if isinstance(item, dict) else None for item in there] if name else []
-    mine = [item.get(name) if isinstance(item, dict) else None for item in here] if name else []
-    if name and mine[index] in names:
-        return names.index(mine[index])
-    return index if len(here) == len(there) and not (name and names[index] in mine) else None
+    ours, theirs = ([item.get(name) if name and isinstance(item, dict) else item for item in items] for items in (here, there))
+    if theirs.count(ours[index]) == ours.count(ours[index]) == 1:
+        return theirs.index(ours[index])
+    return index if len(ours) == len(theirs) and (ours[index] == theirs[index] or theirs[index] not in ours) else None
 
 
 def _nearest_keys(item: Json, at: str) -> Keys:

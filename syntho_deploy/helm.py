@@ -10,6 +10,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,15 +20,13 @@ from syntho_deploy.errors import DeployError, InputError, LockedError, NotHealth
 
 RENDER_TIMEOUT = 60.0
 HISTORY_MAX = 10
-WRITES_AT_ONCE = max(4, os.cpu_count() or 1)  # of several environments; more only make each other, and the API server, slow
+WRITES_AT_ONCE = max(4, process.processors())  # of several environments; more only make each other, and the API server, slow
 
-_turn = threading.BoundedSemaphore(os.cpu_count() or 1)  # more renders at once than processors make each end later
+_turn = threading.BoundedSemaphore(process.processors())  # more renders at once than processors make each end later
 _writing = threading.BoundedSemaphore(WRITES_AT_ONCE)
 # At its start helm reads kubectl's translations, by which it prints nothing: of English 150 kB, a quarter of the start, of this 1 kB. Not where
 # there is a cluster: a program that a kubeconfig names for its credentials would speak so too.
 QUICK_LOCALE = "zh_TW.UTF-8"
-# What a render does not need of a chart and of its subcharts, as .helmignore names it: helm would read the one and run the other.
-NOT_RENDERED = "".join(f"/{'charts/*/' * depth}{name}\n" for depth in range(4) for name in ("crds/", "templates/NOTES.txt"))
 GO = {"GOGC": "off", "GOMEMLIMIT": "512MiB"}  # a run of helm is over before its garbage is worth collecting
 
 # What helm says (both majors, case-insensitive), the error that it is, and what to do.
@@ -184,27 +183,47 @@ def crds(chart: Path) -> Iterator[Path]:
         yield from crds(folder)
 
 
-def _working_copy(chart: Path, values: Json, folder: Path, described: Json = None) -> Path:
-    """A chart with exactly these values, as `folder`; described: what its Chart.yaml says instead. All else is links, which helm follows."""
-    ignored = (chart / ".helmignore").read_text("utf-8", "replace") if (chart / ".helmignore").is_file() else ""
-    written = {".helmignore": f"{ignored}\n{NOT_RENDERED}", "values.yaml": canonical(values)}
-    if described:
-        written["Chart.yaml"] = canonical(described)
-    folder.mkdir(parents=True)
-    for entry in os.scandir(chart.absolute()):
-        if entry.name not in written:
-            _link(entry, f"{folder}/{entry.name}")
-    for name, content in written.items():
-        (folder / name).write_text(content, encoding="utf-8")
-    return folder
+@contextmanager
+def _copies(fill: Callable[[Path], None]) -> Iterator[Path]:
+    """A folder that `fill` has filled for helm, gone afterwards: in memory, or on a disk where that has no room. Raises `PreflightError` where
+    neither has."""
+    with ExitStack() as stack:
+        for memory in (True, False):
+            try:
+                folder = Path(stack.enter_context(scratch(memory)))
+                fill(folder)
+                break
+            except OSError as error:
+                stack.close()
+                if not memory:
+                    why = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+                    todo = "free some room, or name another folder by TMPDIR"
+                    raise PreflightError(f"the copy of a chart for helm cannot be made: {why}", todo=todo) from None
+        yield folder
 
 
-def _link(source: os.DirEntry[str], copy: str) -> None:
+def _copy(chart: Path, copy: Path) -> Path:
+    """A copy of what a render needs of a chart, which nobody exchanges meanwhile: without the CRDs of it and of its subcharts, which helm would
+    read, and NOTES.txt, which it would run."""
+
+    def left_out(at: str, names: list[str]) -> set[str]:
+        notes = {"NOTES.txt"} if "templates" in Path(at).relative_to(chart).parts else set()
+        return notes | ({"crds"} if "Chart.yaml" in names else set())
+
+    shutil.copytree(chart, copy, ignore=left_out, copy_function=shutil.copyfile, ignore_dangling_symlinks=True)
+    return copy
+
+
+def _link(source: Path, copy: Path) -> None:
     """A link to a file or folder; a copy where there can be none."""
     try:
-        os.symlink(source.path, copy)
+        os.symlink(source, copy)
     except OSError:  # on a file system without them
-        (shutil.copytree if source.is_dir() else shutil.copy)(source.path, copy)
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, copy)
+
+
+def _write(content: Json, file: Path) -> None:
+    file.write_text(canonical(content), encoding="utf-8")
 
 
 class Helm(NamedTuple):
@@ -229,10 +248,14 @@ class Helm(NamedTuple):
         The values replace the chart's own values.yaml in a working copy, as JSON: with `-f`, helm would merge removed
         keys back in, and YAML would change `y` and `1e3` on the way. Raises `InputError` when it does not render.
         """
-        with scratch() as folder:
-            result = self._template(_working_copy(chart, values, Path(folder) / chart.name), release, namespace, kubernetes)
+
+        def fill(folder: Path) -> None:
+            _write(values, _copy(chart, folder / chart.name) / "values.yaml")
+
+        with _copies(fill) as folder:
+            result = self._template(folder / chart.name, release, namespace, kubernetes)
         if result.code:
-            text = re.sub(re.escape(folder) + "/", "", _error_line(result.stderr))
+            text = _error_line(result.stderr).replace(f"{folder}/", "")
             raise InputError(f"the chart {chart.name} does not render with these values: {text}", todo="invoke template --stage=values shows them")
         return result.stdout
 
@@ -241,17 +264,19 @@ class Helm(NamedTuple):
 
         In a release and a namespace of its own, whose names cannot make a template wrong.
         """
-        version = kubernetes if kubernetes.count(".") == 2 else f"{kubernetes}.0"
-        with scratch() as folder:
-            copies = [_working_copy(chart, values, Path(folder) / str(number) / chart.name) for number, (chart, values) in enumerate(charts)]
-            argv = [str(self.path), "lint", *map(str, copies), "--kube-version", version]
-            with _turn:
-                result = process.run(argv, timeout=RENDER_TIMEOUT, env=self.environment(""), check=False, raw=True)
-        parts = re.split(rf"^==> Linting {re.escape(folder)}/(\d+)/.*\n", result.stdout, flags=re.MULTILINE)
+
+        def fill(folder: Path) -> None:
+            for number, (chart, values) in enumerate(charts):
+                _write(values, _copy(chart, folder / str(number) / chart.name) / "values.yaml")
+
+        with _copies(fill) as folder:
+            result = self._offline(["lint", *(f"{folder}/{number}/{chart.name}" for number, (chart, _) in enumerate(charts))], kubernetes)
+        at = re.escape(str(folder))
+        parts = re.split(rf"^==> Linting {at}/(\d+)/.*\n", result.stdout, flags=re.MULTILINE)
         said = dict(zip(map(int, parts[1::2]), parts[2::2], strict=True))
         if not said:
             raise InputError(f"helm lint: {_error_line(result.stderr)}")
-        return [re.sub(rf"{re.escape(folder)}/\d+/", "", said.get(number, "")) for number in range(len(charts))]
+        return [re.sub(rf"{at}/\d+/", "", said.get(number, "")) for number in range(len(charts))]
 
     def variants(self, chart: Path, values: list[Json], release: str, namespace: str, kubernetes: str) -> list[str | None]:
         """What `template` would print for each of several values, in one run of helm; None where the chart does not render.
@@ -261,26 +286,33 @@ class Helm(NamedTuple):
         """
         results: list[str | None] = [None] * len(values)
         described = load_chart(chart / "Chart.yaml")
-        left = dict(enumerate(values))
-        while left:
-            with scratch() as folder:
-                parent = Path(folder) / "variants"
-                for number, one in left.items():
-                    name = f"v{number:04d}"
-                    _working_copy(chart, one, parent / "charts" / name, {**described, "name": name})
+        left = {number: f"v{number:04d}" for number in range(len(values))}
+
+        def fill(folder: Path) -> None:
+            copy = _copy(chart, folder / "chart")
+            same = [name for name in os.listdir(copy) if name not in ("values.yaml", "Chart.yaml")]
+            for number, name in left.items():
+                variant = folder / "variants" / "charts" / name
+                variant.mkdir(parents=True)
+                for one in same:
+                    _link(copy / one, variant / one)
+                _write(values[number], variant / "values.yaml")
+                _write({**described, "name": name}, variant / "Chart.yaml")
+
+        with _copies(fill) as folder:
+            parent = folder / "variants"
+            while left:
                 # named as dependencies, without which helm ignores those that the variants have
-                listed = [{"name": f"v{number:04d}", "version": str(described["version"])} for number in left]
-                head = {"apiVersion": "v2", "name": "variants", "version": "0.0.0", "dependencies": listed}
-                (parent / "Chart.yaml").write_text(canonical(head), encoding="utf-8")
-                (parent / ".helmignore").write_text(NOT_RENDERED, encoding="utf-8")  # here the variants' own do not count
+                listed = [{"name": name, "version": str(described["version"])} for name in left.values()]
+                _write({"apiVersion": "v2", "name": "variants", "version": "0.0.0", "dependencies": listed}, parent / "Chart.yaml")
                 result = self._template(parent, release, namespace, kubernetes)
-            if not result.code:
-                break
-            said = _error_line(result.stderr)
-            broken = re.search(r"variants/charts/v(\d{4})/", said)
-            if not broken or int(broken[1]) not in left:
-                raise InputError(f"the chart {chart.name} does not render: {said}")
-            del left[int(broken[1])]
+                if not result.code:
+                    break
+                said = _error_line(result.stderr)
+                broken = re.search(r"variants/charts/v(\d{4})/", said)
+                if not broken or int(broken[1]) not in left:
+                    raise InputError(f"the chart {chart.name} does not render: {said}")
+                shutil.rmtree(parent / "charts" / left.pop(int(broken[1])))
         for number in left:
             results[number] = ""
         parts = re.split(r"^---\n# Source: variants/charts/v(\d{4})/", result.stdout if left else "", flags=re.MULTILINE)
@@ -289,10 +321,14 @@ class Helm(NamedTuple):
         return results
 
     def _template(self, chart: Path, release: str, namespace: str, kubernetes: str) -> process.Result:
+        known = ",".join(api_versions(kubernetes))
+        return self._offline(["template", release, str(chart), "--namespace", namespace, "--api-versions", known], kubernetes)
+
+    def _offline(self, words: list[str], kubernetes: str) -> process.Result:
+        """Run helm without a cluster, for a version of Kubernetes."""
         version = kubernetes if kubernetes.count(".") == 2 else f"{kubernetes}.0"
-        argv = [str(self.path), "template", release, str(chart), "--namespace", namespace, "--kube-version", version]
-        argv += ["--api-versions", ",".join(api_versions(kubernetes))]
         with _turn:
+            argv = [str(self.path), *words, "--kube-version", version]
             return process.run(argv, timeout=RENDER_TIMEOUT, env=self.environment(""), check=False, raw=True)
 
     def upgrade(self, chart: Path, release: str, namespace: str, kubeconfig: str, context: str, timeout: float, force: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -12,7 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from syntho_deploy import explain
+from syntho_deploy import explain, process
 from syntho_deploy.compile import Compiled, Project, lint_together
 from syntho_deploy.environment import Allowance, Environment, readable
 from syntho_deploy.errors import DeployError, nearest, shown
@@ -22,7 +21,6 @@ from syntho_deploy.trace import Origin
 
 if TYPE_CHECKING:
     from syntho_deploy.checks.context import Context, Finding
-    from syntho_deploy.checks.rules import Rule
 
 TOGETHER = 8  # environments in one `helm lint`, which keeps the charts of all of them in memory
 
@@ -56,7 +54,7 @@ class Report:
 def lint(projects: list[Project], faults: Iterable[tuple[str, DeployError]], helm: Helm) -> list[Report]:
     """Check environments, several side by side. faults: those that could not even be read, by name."""
     around = _Neighbours(projects, helm) if projects else None
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(process.processors()) as pool:
         if len(projects) > 1:
             list(pool.map(lambda group: lint_together(group, helm), _groups(projects)))
         made = list(pool.map(lambda project: _report(project, helm, around), projects))
@@ -77,11 +75,11 @@ def _report(project: Project, helm: Helm, around: _Neighbours | None) -> Report:
     name, root = project.environment.name, project.environment.root
     try:
         project.values()
-        with ThreadPoolExecutor(4) as pool:  # helm's runs side by side, the renders first: most rules need no more
+        with ThreadPoolExecutor(4) as pool:  # helm's runs side by side, the renders asked for first: most rules need no more
             compiling = pool.submit(project.compile, helm)
             from syntho_deploy.checks import schema
             from syntho_deploy.checks.context import Context
-            from syntho_deploy.checks.rules import SEVERITIES
+            from syntho_deploy.checks.rules import SEVERITIES, rules
 
             first: list[Future[Any]] = [pool.submit(explain.reaches, project, helm), pool.submit(project.lint, helm)]
             if not all(file.is_file() for file in project.lint_files(helm).values()):  # nor are there kept answers about schemas, then
@@ -93,12 +91,13 @@ def _report(project: Project, helm: Helm, around: _Neighbours | None) -> Report:
             found = _found(context, late=False)
             for future in first:
                 future.result()
+        found |= _found(context, late=True)
     except DeployError as error:
         return _broken(name, error)
-    found += _found(context, late=True)
     judged, used = [], set()
     protected = project.environment.protected
-    for rule, finding in dict.fromkeys(found):
+    in_order = [(rule, finding) for rule in rules().values() for finding in found.get(rule.name, ())]
+    for rule, finding in in_order:
         allowance = next((one for one in project.environment.allow if one.rule == rule.name and fnmatchcase(finding.of, one.object)), None)
         used.add(allowance)
         severity = "note" if finding.shared else rule.severity(protected)
@@ -109,11 +108,12 @@ def _report(project: Project, helm: Helm, around: _Neighbours | None) -> Report:
     return Report(name, tuple(sorted(judged, key=lambda one: (bool(one.allowed), SEVERITIES.index(one.severity)))))
 
 
-def _found(context: Context, late: bool) -> list[tuple[Rule, Finding]]:
-    """What the rules find that wait for helm to say more of the charts than their render (late), or those that do not."""
+def _found(context: Context, late: bool) -> dict[str, tuple[Finding, ...]]:
+    """By rule what those find that wait for helm to say more of the charts than their render (late), or those that do not."""
     from syntho_deploy.checks.rules import LATE, rules
 
-    return [(rule, finding) for rule in rules().values() if rule.check and (rule.name in LATE) == late for finding in rule.check(context)]
+    asked = (rule for rule in rules().values() if rule.check and (rule.name in LATE) == late)
+    return {rule.name: tuple(dict.fromkeys(rule.check(context))) for rule in asked if rule.check}
 
 
 def _broken(name: str, error: DeployError) -> Report:

@@ -13,13 +13,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from syntho_deploy.errors import DeployError
 from syntho_deploy.redact import redact
 
+CGROUP = Path("/sys/fs/cgroup/cpu.max")
 TERM_GRACE = 30.0  # seconds that a child gets between SIGTERM and SIGKILL: helm writes its release record in them
 
 _lock = threading.RLock()  # a signal handler may come while the main thread holds it
@@ -73,6 +74,15 @@ def writes_forbidden() -> Iterator[None]:
         yield
     finally:
         _writes_forbidden.on = before
+
+
+def processors() -> int:
+    """How many processors this process may use at once: a container has those of its machine to see, and its quota of them to use."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # no cgroup v2, or no quota: "max"
+        quota, period = CGROUP.read_text(encoding="ascii").split()
+        count = min(count, max(1, int(quota) // int(period)))
+    return count
 
 
 def run(

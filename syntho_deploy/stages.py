@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TextIO
 
-from syntho_deploy import documents, helm
+from syntho_deploy import documents, helm, process
 from syntho_deploy.compile import Project
 from syntho_deploy.console import say
 from syntho_deploy.errors import DeployError, InputError, nearest
@@ -30,7 +29,7 @@ def template(projects: list[Project], chart: str, stage: str, output: Path | Non
             raise InputError(f'there is no {what} "{name}"{nearest(name, known)}', todo=f"one of {', '.join(known)}")
     binary = None if stage in ("operations", "values") else helm.find(say)
     faults: list[DeployError] = []
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(process.processors()) as pool:
         made = [pool.submit(_made, project, chart, stage, binary) for project in projects]
         for project, future in zip(projects, made, strict=True):
             try:

@@ -29,9 +29,15 @@ if TYPE_CHECKING:
     from jsonschema_rs import Registry, ValidationError, Validator
 
 PACKAGE = "kubernetes_validate"
-# Descriptions are most of a CRD's text and no part of what is held against objects: without them it is parsed in two thirds of the time. A
-# property of that name has a mapping as its value, in lines of its own or in braces.
-_DESCRIPTION = re.compile(r"^( *)description: *(?![{\[&*!#])\S.*\n(?:\1[ \t].*\n|[ \t\r]*\n)*", re.MULTILINE)
+# Descriptions are most of a CRD's text and no part of what is held against objects: without them it is parsed in two thirds of the time. One is
+# a text, quoted or not, and a property of that name has a mapping as its value.
+_DESCRIPTION = re.compile(
+    r"""^(\ *)description:\ *(?:
+        '(?:[^']|'')*'[ \t\r]*\n | "(?:[^"\\]|\\[\s\S])*"[ \t\r]*\n |
+        (?![{\[&*!\#'"])\S.*\n (?:\1[ \t].*\n | [ \t\r]*\n)*
+    )""",
+    re.MULTILINE | re.VERBOSE,
+)
 KUBERNETES = "urn:kubernetes"  # what the schemas of a version are called while they are in use
 _NAMES = re.compile(rb"""\bkind["']?\s*:\s*["']?$""")
 
@@ -232,9 +238,33 @@ def _validator(minor: str, api: str, kind: str) -> Validator | None:
 
 @lru_cache(maxsize=64)
 def _validator_of_crd(schema: Path) -> Validator:
-    from jsonschema_rs import Draft202012Validator
+    """What holds objects against a CRD's JSON Schema. A pattern that only Go's RE2 understands is not looked at."""
+    from jsonschema_rs import Draft202012Validator, ValidationError
 
-    return Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")), offline=True)
+    found = json.loads(schema.read_text(encoding="utf-8"))
+    try:
+        return Draft202012Validator(found, offline=True)
+    except ValidationError:  # it is held against the schema of schemas first
+        return Draft202012Validator(_without_patterns(found), offline=True)
+
+
+def _without_patterns(schema: Json) -> Json:
+    """A JSON Schema without the patterns that are none to its validator."""
+    if isinstance(schema, list):
+        return [_without_patterns(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {key: _without_patterns(one) for key, one in schema.items() if key != "pattern" or not isinstance(one, str) or _is_pattern(one)}
+
+
+def _is_pattern(text: str) -> bool:
+    from jsonschema_rs import Draft202012Validator, ValidationError
+
+    try:
+        Draft202012Validator({"pattern": text}, offline=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def served(compiled: Compiled) -> dict[str, dict[str, Path]]:
@@ -279,8 +309,7 @@ def _served(file: Path, changed: int, cache: Path) -> dict[str, dict[str, Path]]
     index = folder / "index.json"
     if not index.is_file():
         names: list[list[str]] = []
-        text = _DESCRIPTION.sub("", file.read_text(encoding="utf-8") + "\n")
-        for crd in (one for one in documents.load_manifests(text) if one.get("kind") == "CustomResourceDefinition"):
+        for crd in (one for one in _read_crds(file) if one.get("kind") == "CustomResourceDefinition"):
             spec: dict[str, Any] = crd["spec"]
             for version in (one for one in spec["versions"] if one.get("served")):
                 name = f"{version['name']}.{spec['names']['kind']}.json"
@@ -294,6 +323,15 @@ def _served(file: Path, changed: int, cache: Path) -> dict[str, dict[str, Path]]
     return found
 
 
+def _read_crds(file: Path) -> list[dict[str, Json]]:
+    """The objects of a file, without their descriptions where it can be read so."""
+    text = file.read_text(encoding="utf-8")
+    try:
+        return documents.load_manifests(_DESCRIPTION.sub("", text + "\n"))
+    except ValueError:
+        return documents.load_manifests(text)
+
+
 def json_schema(schema: Any, top: bool = False) -> Json:
     """A structural schema of a CRD as JSON Schema, by which an unknown field is a fault.
 
@@ -304,6 +342,8 @@ def json_schema(schema: Any, top: bool = False) -> Json:
         return {"type": ["integer", "string", *(["null"] if schema.get("nullable") else [])]}
     kept = ("required", "enum", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "oneOf", "anyOf", "allOf", "not")
     made: dict[str, Any] = {key: schema[key] for key in kept if key in schema}
+    if "required" in made:
+        made["required"] = list(dict.fromkeys(made["required"]))
     if "type" in schema:
         made["type"] = [schema["type"], "null"] if schema.get("nullable") else schema["type"]
     if "items" in schema:

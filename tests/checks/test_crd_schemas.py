@@ -34,6 +34,9 @@ DESCRIBED: dict[str, tuple[str, Any]] = {
     "folded": ("p:\n  description: >-\n    a\n      type: array\n    b\n  type: string\nq: {type: integer}", PLAIN),
     "quoted": ("p:\n  description: 'it''s\n\n    type: array'\n  type: string\nq: {type: integer}", PLAIN),
     "double quoted": ('p:\n  description: "a\n\n    b: [c\\\n    d"\n  type: string\nq: {type: integer}', PLAIN),
+    "quoted, in the column of its key": ("p:\n  description: 'one\n  type: ''null'' '\n  type: string\nq: {type: integer}", PLAIN),
+    "double quoted, so too": ('p:\n  description: "one \\" \n  two"\n  type: string\nq: {type: integer}', PLAIN),
+    "in a text": ('p:\n  type: string\n  title: "one\n    description: two"\nq: {type: integer}', PLAIN),
     "CRLF": ("p:\r\n  description: 'a\r\n\r\n    b'\r\n  type: string\r\nq: {type: integer}\r\n", PLAIN),
     "last line": ("p: {type: string}\nq:\n  type: integer\n  description: the\n    end", PLAIN),
     "alone": ("p:\n  description: anything\nq: {type: integer}", {**PLAIN, "p": {}}),
@@ -64,6 +67,19 @@ def test_a_description_is_left_out_and_nothing_else(name: str, tmp_path: Path) -
     file.write_bytes((HEAD + "".join(f"          {line}" for line in text.splitlines(keepends=True))).encode())
     (found,) = made(file, tmp_path / "cache").values()
     assert {key: value for key, value in found["properties"].items() if key not in ("apiVersion", "kind", "metadata")} == properties
+
+
+@pytest.mark.parametrize("pattern", [r"^[\w-.]+$", r"^\Qa.b\E$", "a{,5}"])
+def test_a_pattern_that_only_go_understands_is_not_looked_at(pattern: str, tmp_path: Path) -> None:
+    """https://github.com/google/re2/wiki/Syntax"""
+    properties = {"p": {"type": "string", "pattern": pattern}, "q": {"type": "string", "pattern": "^a+$"}}
+    crd = {"type": "object", "required": ["p", "p"], "properties": properties}
+    file = tmp_path / "schema.json"
+    file.write_text(json.dumps(schema.json_schema(crd, top=True)), encoding="utf-8")
+    validator = schema._validator_of_crd(file)
+    faults = [fault for error in validator.iter_errors({"p": "x", "q": "b", "r": 1}) for fault in schema._of_error(error)]
+    assert {(fault.keys, fault.unknown) for fault in faults} == {(("q",), False), (("r",), True)}
+    assert [fault.what for error in validator.iter_errors({}) for fault in schema._of_error(error)] == ["'p' is a required property"]
 
 
 @pytest.mark.parametrize("file", sorted(Path(__file__).parents[2].glob("sandbox/charts/*/crds/*")), ids=lambda file: str(file.name))

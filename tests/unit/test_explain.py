@@ -315,9 +315,21 @@ def test_a_field_of_what_a_patch_names_anew_knows_its_values(project: Path, helm
 
 @pytest.mark.parametrize(
     ("here", "index", "there"),
-    [("ab", 1, 1), ("ba", 0, 1), ("xb", 0, 0), ("xb", 1, 1), ("ax", 1, 1), ("bx", 1, None), ("xab", 0, None), ("xab", 2, 1), ("b", 0, 1)],
-)
+    [
+        ("ab", 1, 1), ("ba", 0, 1), ("xb", 0, 0), ("xb", 1, 1), ("ax", 1, 1), ("bx", 1, None), ("xab", 0, None), ("xab", 2, 1), ("b", 0, 1),
+        ("aab", 0, None), ("aab", 2, 1), ("aa", 0, 0), ("aa", 1, 1),
+    ],
+)  # fmt: skip
 def test_an_item_of_a_list_is_found_by_its_name_then_by_its_place(here: str, index: int, there: int | None) -> None:
-    printed = [{"name": "a"}, {"name": "b"}]
-    assert explain._same_item([{"name": name} for name in here], printed, index) == there
-    assert explain._same_item(list(here), ["a", "b"], index) == (index if len(here) == 2 else None)
+    assert explain._same_item([{"name": name} for name in here], [{"name": "a"}, {"name": "b"}], index) == there
+    assert explain._same_item(list(here), ["a", "b"], index) == there  # a text is its own name
+
+
+def test_an_argument_behind_one_that_a_patch_put_before_it_knows_its_values(project: Path, helm: Helm) -> None:
+    args = "/spec/template/spec/containers/[name=core-worker]/args"
+    _overlay(project, [{"op": "replace", "path": "/core/celery_args", "value": ["worker", "-A", "core"]}])
+    patch = [{"op": "test", "path": f"{args}/0", "value": "worker"}, {"op": "add", "path": f"{args}/0", "value": "first"}]
+    _overlay(project, [{"target": {"kind": "Deployment", "name": "core-worker"}, "patch": patch}], "syntho-ui.manifests.yaml")
+    found = [_one(project, helm, f"Deployment/core-worker:{args}/{index}") for index in range(4)]
+    assert [one.value for one in found] == ["first", "worker", "-A", "core"]
+    assert [one.reaches for one in found] == [(), *((f"syntho-ui:/core/celery_args/{index}",) for index in range(3))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import threading
@@ -158,3 +159,14 @@ def test_a_program_that_is_listened_to_is_ended_in_time_too(tmp_path: Path) -> N
     with pytest.raises(process.ProcessError, match="did not end within 1 s and was stopped"):
         process.run(python(WAITS, tmp_path / "x"), timeout=1, say=print)
     assert (tmp_path / "x.term").read_text() == "SIGTERM"
+
+
+@pytest.mark.parametrize(
+    ("quota", "count"), [("max 100000\n", 64), ("200000 100000\n", 2), ("50000 100000", 1), ("9900000 100000", 64), ("?", 64), (None, 64)]
+)
+def test_a_container_has_the_processors_of_its_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str | None, count: int) -> None:
+    if quota:
+        (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(process, "CGROUP", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    assert process.processors() == count

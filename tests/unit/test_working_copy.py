@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from syntho_deploy import documents
+from syntho_deploy import documents, process
+from syntho_deploy.errors import PreflightError
 from syntho_deploy.helm import Helm
 from tests.conftest import bare_template, write_files
 
@@ -20,6 +21,7 @@ metadata: {name: show}
 data:
   text: {{ .Values.text | quote }}
   file: {{ .Files.Get "files/NOTES.txt" | quote }}
+  files: {{ range $path, $_ := .Files.Glob "**" }}{{ $path }} {{ end }}
 """
 FAILS = '{{ fail "notes are not rendered" }}'
 CHART = {
@@ -28,6 +30,7 @@ CHART = {
     ".helmignore": "# by the chart\nignored.yaml",
     "files/NOTES.txt": "a file that a template reads",
     "templates/NOTES.txt": FAILS,
+    "templates/deep/NOTES.txt": FAILS,
     "templates/show.yaml": SHOW,
     "templates/ignored.yaml": FAILS,
     "templates/crds/kept.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kept}\n",
@@ -57,12 +60,13 @@ def check(chart: Path, helm: Helm) -> None:
     before = contents(chart)
     values = {"text": "b", "inner": {}}
     found = objects(helm.template(chart, values, "r", "n", "1.31"))
-    assert found == {"show": {"text": "b", "file": CHART["files/NOTES.txt"]}, "kept": None, "inner": None}
+    files = ".helmignore files/NOTES.txt"  # as helm itself has it: CRDs, templates and what describes the chart are none
+    assert found == {"show": {"text": "b", "file": CHART["files/NOTES.txt"], "files": files}, "kept": None, "inner": None}
     assert [text for text in helm.lint([(chart, values)], "1.31") if "[ERROR]" in text] == []
     assert contents(chart) == before
     (chart / "templates" / "ignored.yaml").unlink()  # of variants, which are subcharts, helm reads no .helmignore
     first, second = helm.variants(chart, [{"text": "c", "inner": {}}, {"text": "d", "inner": {}}], "r", "n", "1.31")
-    assert [objects(one)["show"]["text"] for one in (first, second)] == ["c", "d"]
+    assert [objects(one)["show"] for one in (first, second)] == [{**found["show"], "text": text} for text in "cd"]
     assert objects(first).keys() == found.keys()
     assert contents(chart).items() < before.items()
 
@@ -85,6 +89,24 @@ def test_where_there_can_be_no_links_it_is_a_copy(chart: Path, helm: Helm, monke
     check(chart, helm)
 
 
+def test_a_chart_that_is_exchanged_meanwhile_is_rendered_as_it_was(chart: Path, helm: Helm, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = process.run
+
+    def exchanged(*words: Any, **options: Any) -> process.Result:
+        chart.rename(chart.with_name("old"))
+        return run(*words, **options)
+
+    monkeypatch.setattr(process, "run", exchanged)
+    assert objects(helm.template(chart, {"text": "b", "inner": {}}, "r", "n", "1.31"))["show"]["text"] == "b"
+
+
+def test_a_chart_that_cannot_be_copied_is_a_sentence(chart: Path, helm: Helm) -> None:
+    shutil.rmtree(chart)
+    with pytest.raises(PreflightError, match=r"the copy of a chart for helm cannot be made: .*No such file") as caught:
+        helm.template(chart, {}, "r", "n", "1.31")
+    assert "TMPDIR" in caught.value.todo
+
+
 @pytest.fixture
 def nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TMPDIR", "TEMP", "TMP"):
@@ -99,6 +121,26 @@ def test_what_helm_reads_is_in_memory_and_goes(tmp_path: Path, monkeypatch: pyte
         assert Path(folder).parent == tmp_path
         assert os.stat(folder).st_mode & 0o777 == 0o700
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("nothing_named")
+def test_where_memory_is_full_the_copy_is_on_a_disk(chart: Path, helm: Helm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    monkeypatch.setattr(documents, "MEMORY", str(memory))
+    monkeypatch.setattr(documents, "ROOM", 0)
+    copyfile, tried = shutil.copyfile, []
+
+    def full(source: str, copy: str, **options: Any) -> str:
+        tried.append(copy)
+        if memory in Path(copy).parents:
+            raise OSError(28, "No space left on device")
+        return copyfile(source, copy, **options)
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    check(chart, helm)
+    assert {memory in Path(copy).parents for copy in tried} == {True, False}
+    assert list(memory.iterdir()) == []
 
 
 @pytest.mark.usefixtures("nothing_named")
