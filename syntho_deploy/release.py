@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Container, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -322,6 +322,9 @@ def _release(
 ) -> None:  # fmt: skip
     if after:
         after.result()
+        kinds = {(item["apiVersion"], item["kind"]) for item in chart.objects if is_custom(item)}
+        with suppress(NotHealthyError):  # helm then says what is missing
+            crds.await_listed(client, kinds, min(deadline, time.monotonic() + crds.OTHERS_SECONDS))
     with steps.step(f"release {chart.release.name}") as step:
         lean = {item.label for item in found.objects if item.lean}
         leaving = {item.name for item in found.objects if item.kind == SCALER[1] and item.action == planning.DELETE}

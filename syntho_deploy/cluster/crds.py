@@ -27,7 +27,10 @@ DIGEST = "syntho-deploy/digest"
 GENERATION = "syntho-deploy/generation"  # that the CRD has as long as nobody edits it
 GROUP = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 PARTIAL = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+_AGGREGATED = "application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList"
+DISCOVERY = ",".join([_AGGREGATED.format("v2"), _AGGREGATED.format("v2beta1"), "application/json"])
 SERVED_SECONDS, DISCOVERY_SECONDS = 30.0, 0.02  # to wait for a CRD that was written; between two looks
+OTHERS_SECONDS = 10.0  # to wait for one that another run may just have written
 SHOWN = 6  # fields, or objects, that a line names
 
 
@@ -297,24 +300,37 @@ def _established(client: Client, name: str, end: float) -> None:
     for event in client.stream(GROUP, query):
         conditions = event["object"].get("status", {}).get("conditions") or []  # null at first, where the file says []
         if any(item["type"] == "Established" and item["status"] == "True" for item in conditions):
-            while not _discovered(client, event["object"]["spec"]):
-                if time.monotonic() > end:
-                    break
-                threading.Event().wait(DISCOVERY_SECONDS)
-            else:
-                return
+            spec = event["object"]["spec"]
+            await_listed(client, {(f"{spec['group']}/{one['name']}", spec["names"]["kind"]) for one in spec["versions"] if one["served"]}, end)
+            return
     raise NotHealthyError(f"the API server did not begin to serve the CRD {name} within {left:.0f} s")
 
 
-def _discovered(client: Client, spec: dict[str, Any]) -> bool:
-    """Does the API server list a CRD's kind in each version that is served?"""
-    try:
-        for version in (one["name"] for one in spec["versions"] if one["served"]):
-            listed = client.request("GET", f"/apis/{spec['group']}/{version}")["resources"]
-            if spec["names"]["plural"] not in (one["name"] for one in listed):
-                return False
-    except ApiError as error:
-        if error.status != 404:
-            raise
-        return False
-    return True
+def await_listed(client: Client, kinds: set[tuple[str, str]], end: float) -> None:
+    """Return once the API server lists these kinds (`group/version`, kind) where helm looks for them. A CRD that another run has just written is
+    there most of a second before. end: monotonic. Raises `NotHealthyError`."""
+    while left := kinds - _listed(client, kinds):
+        if time.monotonic() > end:
+            names = ", ".join(f"{kind} of {version}" for version, kind in sorted(left))
+            raise NotHealthyError(f"the API server did not begin to serve {names} in time", todo="kubectl get crds; kubectl api-resources")
+        threading.Event().wait(DISCOVERY_SECONDS)
+
+
+def _listed(client: Client, kinds: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of these kinds that discovery has, in one list (since 1.26), or in one of each version.
+
+    https://kubernetes.io/docs/concepts/overview/kubernetes-api/#aggregated-discovery
+    """
+    found = client.request("GET", "/apis", accept=DISCOVERY)
+    if found.get("kind") == "APIGroupDiscoveryList":
+        versions = ((f"{group['metadata']['name']}/{one['version']}", one) for group in found["items"] for one in group.get("versions") or [])
+        fresh = ((version, one) for version, one in versions if one.get("freshness") != "Stale")
+        return {(version, (resource.get("responseKind") or {}).get("kind", "")) for version, one in fresh for resource in one.get("resources") or []}
+    listed = set()
+    for version in {version for version, _ in kinds}:
+        try:
+            listed |= {(version, one["kind"]) for one in client.request("GET", f"/apis/{version}")["resources"]}
+        except ApiError as error:
+            if error.status != 404:
+                raise
+    return listed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import yaml
 
 from syntho_deploy import plan as planning
 from syntho_deploy.cluster import crds
-from syntho_deploy.errors import PreflightError
+from syntho_deploy.cluster.client import MANAGER
+from syntho_deploy.errors import NotHealthyError, PreflightError
 from syntho_deploy.plan import ObjectPlan
 from tests.e2e.permissions import account
 from tests.e2e.site import Site
@@ -285,6 +287,25 @@ def test_a_crd_that_somebody_edited_gets_the_charts_content_again(site: Site, tm
     column = [{"name": "A", "type": "string", "jsonPath": ".spec.a"}]
     assert edit([{"op": "add", "path": "/spec/versions/0/additionalPrinterColumns", "value": column}])[-1] == "v1 changes additionalPrinterColumns"
     assert edit([{"op": "add", "path": "/spec/names/shortNames", "value": ["th"]}])
+
+
+def test_a_crd_that_another_run_has_just_written_is_waited_for(site: Site, tmp_path: Path) -> None:
+    """It is as this run would write it, long before there can be objects of its kind."""
+    client, file = site.client(), tmp_path / "crd.yaml"
+    file.write_text(_crd(site.namespace, ["a"], versions=("v1", "v2")))
+    kinds = {(f"{site.namespace}.example.com/{version}", "Thing") for version in ("v1", "v2")}
+    client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
+    query = {"fieldManager": MANAGER, "force": "true"}
+    path = f"{crds.GROUP}/things.{site.namespace}.example.com"
+    client.request("PATCH", path, crds.marked(file), query, "application/apply-patch+yaml")
+    assert crds.due(client, [file], True) == {}
+    crds.await_listed(client, kinds, time.monotonic() + crds.OTHERS_SECONDS)
+    for version, kind in sorted(kinds):
+        metadata = {"name": version.rpartition("/")[2], "namespace": site.namespace}
+        client.request("POST", f"/apis/{version}/namespaces/{site.namespace}/things", {"apiVersion": version, "kind": kind, "metadata": metadata})
+    assert crds._listed(client, kinds) >= kinds | {("apps/v1", "Deployment")}
+    with pytest.raises(NotHealthyError, match=rf"did not begin to serve Nothing of {site.namespace}\.example\.com/v1 in time"):
+        crds.await_listed(client, {(f"{site.namespace}.example.com/v1", "Nothing")}, time.monotonic())
 
 
 def test_a_crd_that_another_hand_installed_is_taken_over_once(site: Site, tmp_path: Path) -> None:

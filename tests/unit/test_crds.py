@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from syntho_deploy.cluster import crds
+from syntho_deploy.cluster.client import Access, Client
 from syntho_deploy.documents import sha256
 from syntho_deploy.errors import InputError
 
@@ -50,3 +55,59 @@ def test_a_crd_without_a_name_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "crd.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"needs metadata\.name"):
         crds.name_of(tmp_path / "crd.yaml")
+
+
+RAY, OLD = ("ray.io/v1", "RayCluster"), ("ray.io/v1alpha1", "RayCluster")
+
+
+def aggregated(*versions: dict[str, Any]) -> dict[str, Any]:
+    groups = [{"metadata": {"name": "ray.io"}, "versions": list(versions)}, {"metadata": {"name": "empty"}}]
+    return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "items": groups}
+
+
+def version(name: str, *kinds: str, freshness: str = "Current") -> dict[str, Any]:
+    resources = [{"resource": f"{kind.lower()}s", "responseKind": {"group": "ray.io", "version": name, "kind": kind}} for kind in kinds]
+    return {"version": name, "resources": [*resources, {"resource": "without-kind"}], "freshness": freshness}
+
+
+@pytest.mark.parametrize(
+    ("answers", "listed"),
+    [
+        ({"/apis": aggregated(version("v1", "RayCluster"), version("v1alpha1", "RayCluster"))}, {RAY, OLD}),
+        ({"/apis": aggregated(version("v1", "RayJob"), version("v1alpha1", "RayCluster"))}, {OLD}),
+        ({"/apis": aggregated(version("v1", "RayCluster", freshness="Stale"))}, set()),
+        ({"/apis": aggregated()}, set()),
+        ({"/apis": {"kind": "APIGroupList", "groups": []}, "/apis/ray.io/v1": {"resources": [{"kind": "RayCluster"}]}}, {RAY}),
+        ({"/apis": {"kind": "APIGroupList", "groups": []}}, set()),
+    ],
+)
+def test_what_is_served_is_told_by_what_helm_asks(tmp_path: Path, answers: dict[str, Any], listed: set[tuple[str, str]]) -> None:
+    """In one list since Kubernetes 1.26, of each version before."""
+    accepted = []
+
+    class Kubernetes(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            accepted.append((self.path, self.headers["Accept"]))
+            body = json.dumps(answers.get(self.path, {"kind": "Status", "code": 404, "message": "there is none"})).encode()
+            self.send_response(200 if self.path in answers else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Kubernetes) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        cluster = {"name": "a", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
+        content = {"clusters": [cluster], "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}], "users": [{"name": "a", "user": {}}]}
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **content}))
+        client = Client(Access(str(tmp_path / "kubeconfig"), "a", "of the test"))
+        assert crds._listed(client, {RAY, OLD}) & {RAY, OLD} == listed
+        server.shutdown()
+    path, accept = accepted[0]
+    assert path == "/apis"
+    assert [one.partition(";as=")[0] for one in accept.split(",")] == [
+        "application/json;g=apidiscovery.k8s.io;v=v2",
+        "application/json;g=apidiscovery.k8s.io;v=v2beta1",
+        "application/json",
+    ]
