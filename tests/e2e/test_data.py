@@ -290,22 +290,23 @@ def test_a_crd_that_somebody_edited_gets_the_charts_content_again(site: Site, tm
 
 
 def test_a_crd_that_another_run_has_just_written_is_waited_for(site: Site, tmp_path: Path) -> None:
-    """It is as this run would write it, long before there can be objects of its kind."""
-    client, file = site.client(), tmp_path / "crd.yaml"
-    file.write_text(_crd(site.namespace, ["a"], versions=("v1", "v2")))
-    kinds = {(f"{site.namespace}.example.com/{version}", "Thing") for version in ("v1", "v2")}
+    """It is as this run would write it, most of a second before there can be objects of its kind, when it is as large as Ray's."""
+    client, file, group = site.client(), tmp_path / "crd.yaml", f"{site.namespace}.example.com"
+    (ray,) = (site.root / "sandbox/charts/ray/crds").glob("*rayclusters.yaml")
+    file.write_text(ray.read_text(encoding="utf-8").replace("ray.io", group), encoding="utf-8")
+    version = f"{group}/v1alpha1"
     client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}})
     query = {"fieldManager": MANAGER, "force": "true"}
-    path = f"{crds.GROUP}/things.{site.namespace}.example.com"
-    client.request("PATCH", path, crds.marked(file), query, "application/apply-patch+yaml")
+    client.request("PATCH", f"{crds.GROUP}/rayclusters.{group}", crds.marked(file), query, "application/apply-patch+yaml")
     assert crds.due(client, [file], True) == {}
-    crds.await_listed(client, kinds, time.monotonic() + crds.OTHERS_SECONDS)
-    for version, kind in sorted(kinds):
-        metadata = {"name": version.rpartition("/")[2], "namespace": site.namespace}
-        client.request("POST", f"/apis/{version}/namespaces/{site.namespace}/things", {"apiVersion": version, "kind": kind, "metadata": metadata})
-    assert crds._listed(client, kinds) >= kinds | {("apps/v1", "Deployment")}
-    with pytest.raises(NotHealthyError, match=rf"did not begin to serve Nothing of {site.namespace}\.example\.com/v1 in time"):
-        crds.await_listed(client, {(f"{site.namespace}.example.com/v1", "Nothing")}, time.monotonic())
+    crds.await_listed(client, {(version, "RayCluster")}, time.monotonic() + crds.OTHERS_SECONDS)
+    spec = {"headGroupSpec": {"rayStartParams": {}, "template": {"spec": {"containers": [{"name": "a"}]}}}}
+    one = {"apiVersion": version, "kind": "RayCluster", "metadata": {"name": "one"}, "spec": spec}
+    client.request("POST", f"/apis/{version}/namespaces/{site.namespace}/rayclusters", one)
+    assert crds._listed(client, set()) >= {(version, "RayCluster"), ("apps/v1", "Deployment")}
+    with pytest.raises(NotHealthyError, match=rf"did not begin to serve Nothing of {group}/v1alpha1 in time"):
+        crds.await_listed(client, {(version, "Nothing")}, time.monotonic())
+    client.request("DELETE", f"{crds.GROUP}/rayclusters.{group}")
 
 
 def test_a_crd_that_another_hand_installed_is_taken_over_once(site: Site, tmp_path: Path) -> None:
