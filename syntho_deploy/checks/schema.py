@@ -21,6 +21,7 @@ from syntho_deploy.checks.context import Context, Finding, Item, of_object
 from syntho_deploy.compile import Compiled, CompiledChart, Project
 from syntho_deploy.documents import Json, Keys
 from syntho_deploy.environment import VERSION, Environment
+from syntho_deploy.errors import InputError
 from syntho_deploy.helm import api_versions
 from syntho_deploy.overlays import pointer
 from syntho_deploy.overlays.manifests import is_custom
@@ -238,14 +239,20 @@ def _validator(minor: str, api: str, kind: str) -> Validator | None:
 
 @lru_cache(maxsize=64)
 def _validator_of_crd(schema: Path) -> Validator:
-    """What holds objects against a CRD's JSON Schema. A pattern that only Go's RE2 understands is not looked at."""
+    """What holds objects against a CRD's JSON Schema. A pattern that only Go's RE2 understands is not looked at. Raises `InputError` when it
+    is no schema."""
     from jsonschema_rs import Draft202012Validator, ValidationError
 
     found = json.loads(schema.read_text(encoding="utf-8"))
     try:
         return Draft202012Validator(found, offline=True)
     except ValidationError:  # it is held against the schema of schemas first
+        pass
+    try:
         return Draft202012Validator(_without_patterns(found), offline=True)
+    except ValidationError as error:
+        what = f"the CRD of {schema.stem} has a schema that is none, at {pointer.text(tuple(error.instance_path))}: {error.message}"
+        raise InputError(what, todo="vendor a chart whose CRDs the API server takes") from None
 
 
 def _without_patterns(schema: Json) -> Json:

@@ -10,6 +10,7 @@ import pytest
 
 from syntho_deploy import documents
 from syntho_deploy.checks import schema
+from syntho_deploy.errors import InputError
 
 HEAD = """\
 apiVersion: apiextensions.k8s.io/v1
@@ -80,6 +81,13 @@ def test_a_pattern_that_only_go_understands_is_not_looked_at(pattern: str, tmp_p
     faults = [fault for error in validator.iter_errors({"p": "x", "q": "b", "r": 1}) for fault in schema._of_error(error)]
     assert {(fault.keys, fault.unknown) for fault in faults} == {(("q",), False), (("r",), True)}
     assert [fault.what for error in validator.iter_errors({}) for fault in schema._of_error(error)] == ["'p' is a required property"]
+
+
+def test_a_schema_that_is_none_is_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "v1.Thing.json"
+    file.write_text(json.dumps({"properties": {"p": {"minLength": -1}}}), encoding="utf-8")
+    with pytest.raises(InputError, match=r"the CRD of v1\.Thing has a schema that is none, at /properties/p/minLength: -1 "):
+        schema._validator_of_crd(file)
 
 
 @pytest.mark.parametrize("file", sorted(Path(__file__).parents[2].glob("sandbox/charts/*/crds/*")), ids=lambda file: str(file.name))
