@@ -18,6 +18,7 @@ from syntho_deploy.cluster.client import ApiError, Client, Object
 HELM = "helm"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 NO_ANSWERS = (401, 429, 502, 503, 504)  # they say nothing of the object; a field that the schema lacks is a 500
+TRIES = 6  # of a dry run on an object that somebody writes to at the same time
 LEAN = ("affinity", "securityContext")  # of a pod or a container: without content they say what their absence says
 CHOSEN = "(chosen by the server)"  # a value of which a dry run tells another each time
 DEFAULTS = {"protocol": "TCP"}  # keys of list items that the API server fills in
@@ -106,17 +107,26 @@ def _with_chosen(item: Object, live: Object, result: Object) -> Object:
 
 
 def _asked(client: Client, item: Object, live: Object | None, force: bool) -> Predicted:
-    try:
-        if live is None or (_applied_by_helm(live) and not _updated_by_helm(live)):
-            return Predicted(client.apply(item, HELM, force, dry_run=True))
-        target = build(live, item)
-        conflicts = () if force else tuple(_foreign(live, item))
-        if conflicts:
-            return Predicted(conflicts=conflicts)
-        path = client.path(item["apiVersion"], item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"])
-        return Predicted(client.request("PUT", path, target, {"dryRun": "All", "fieldManager": HELM, "fieldValidation": "Strict"}))
-    except ApiError as error:
-        return _refusal(error, live)
+    """What the server says. A controller that writes to the object meanwhile, its status for one, makes no refusal: it is read again."""
+    for left in reversed(range(TRIES)):
+        try:
+            return _asked_once(client, item, live, force)
+        except ApiError as error:
+            if not left or live is None or error.status != 409 or error.causes:
+                return _refusal(error, live)
+            live = client.get(item["apiVersion"], item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"])
+    raise AssertionError("the last try returns")
+
+
+def _asked_once(client: Client, item: Object, live: Object | None, force: bool) -> Predicted:
+    if live is None or (_applied_by_helm(live) and not _updated_by_helm(live)):
+        return Predicted(client.apply(item, HELM, force, dry_run=True))
+    target = build(live, item)
+    conflicts = () if force else tuple(_foreign(live, item))
+    if conflicts:
+        return Predicted(conflicts=conflicts)
+    path = client.path(item["apiVersion"], item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"])
+    return Predicted(client.request("PUT", path, target, {"dryRun": "All", "fieldManager": HELM, "fieldValidation": "Strict"}))
 
 
 def stands(item: Object, live: Object | None) -> bool:
