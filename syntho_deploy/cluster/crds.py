@@ -317,7 +317,7 @@ def await_listed(client: Client, kinds: set[tuple[str, str]], end: float) -> Non
 
 
 def _listed(client: Client, kinds: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Those of these kinds that discovery has, in one list (since 1.26), or in one of each version.
+    """The kinds that discovery has: all in one list (since 1.26), or those of these versions in a list of each.
 
     https://kubernetes.io/docs/concepts/overview/kubernetes-api/#aggregated-discovery
     """

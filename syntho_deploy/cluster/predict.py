@@ -106,27 +106,22 @@ def _with_chosen(item: Object, live: Object, result: Object) -> Object:
     return {**result, "spec": spec}
 
 
-def _asked(client: Client, item: Object, live: Object | None, force: bool) -> Predicted:
+def _asked(client: Client, item: Object, live: Object | None, force: bool, tries: int = TRIES) -> Predicted:
     """What the server says. A controller that writes to the object meanwhile, its status for one, makes no refusal: it is read again."""
-    for left in reversed(range(TRIES)):
-        try:
-            return _asked_once(client, item, live, force)
-        except ApiError as error:
-            if not left or live is None or error.status != 409 or error.causes:
-                return _refusal(error, live)
-            live = client.get(item["apiVersion"], item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"])
-    raise AssertionError("the last try returns")
-
-
-def _asked_once(client: Client, item: Object, live: Object | None, force: bool) -> Predicted:
-    if live is None or (_applied_by_helm(live) and not _updated_by_helm(live)):
-        return Predicted(client.apply(item, HELM, force, dry_run=True))
-    target = build(live, item)
-    conflicts = () if force else tuple(_foreign(live, item))
-    if conflicts:
-        return Predicted(conflicts=conflicts)
-    path = client.path(item["apiVersion"], item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"])
-    return Predicted(client.request("PUT", path, target, {"dryRun": "All", "fieldManager": HELM, "fieldValidation": "Strict"}))
+    place = item["apiVersion"], item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]
+    try:
+        if live is None or (_applied_by_helm(live) and not _updated_by_helm(live)):
+            return Predicted(client.apply(item, HELM, force, dry_run=True))
+        target = build(live, item)
+        conflicts = () if force else tuple(_foreign(live, item))
+        if conflicts:
+            return Predicted(conflicts=conflicts)
+        query = {"dryRun": "All", "fieldManager": HELM, "fieldValidation": "Strict"}
+        return Predicted(client.request("PUT", client.path(*place), target, query))
+    except ApiError as error:
+        if tries > 1 and live is not None and error.status == 409 and not error.causes:
+            return _asked(client, item, client.get(*place), force, tries - 1)
+        return _refusal(error, live)
 
 
 def stands(item: Object, live: Object | None) -> bool:
